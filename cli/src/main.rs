@@ -1,0 +1,3 @@
+//! The binary `hoard`.
+
+fn main() {}

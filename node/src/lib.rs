@@ -1,0 +1,1 @@
+//! The process: sessions, commands, partitions, routing, membership.

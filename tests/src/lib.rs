@@ -1,0 +1,1 @@
+//! Whole clusters: simulated, in process, and as real processes; histories and checkers.
