@@ -1,8 +1,24 @@
 //! Pure placement: key to slot to partition to replicas, the table, and the plan from one table to the
 //! next. Knows nothing of I/O, clocks or chance.
 
+mod change;
+mod check;
+#[cfg(test)]
+mod fixture;
 mod id;
+mod placement;
+mod plan;
 mod slot;
+mod table;
+mod wire;
 
+pub use change::{Change, Refusal};
+pub use check::{Broken, LABEL_BYTES_MAX, MEMBERS_MAX};
 pub use id::{ClusterId, Epoch, Generation, GroupId, NodeId, PartitionId, ReplicaId};
+pub use plan::{Report, Reports, plan};
 pub use slot::{Slot, SlotRange};
+pub use table::{
+    Endpoints, Member, PARTITIONS_MAX, Partition, Placement, REPLICAS_MAX, Replica, Settings,
+    Standing, Table,
+};
+pub use wire::{DecodeError, ENCODED_BYTES_MAX};

@@ -1,0 +1,61 @@
+//! What the council should do next: one change, from the table, what groups report, and who is alive.
+//!
+//! Rules, in order: as many replicas as wanted, on distinct nodes; leaders on nodes that can lead;
+//! distinct zones; even load; even leaderships; the ring's preference. What stands stays unless a rule is
+//! broken, and each change brings the table closer to one that breaks none: followed until there is
+//! nothing more to do, plans end.
+//!
+//! Who is dead enough to be dismissed, and what is founded anew, is not decided here.
+
+mod balance;
+mod board;
+mod lead;
+mod mend;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use board::Board;
+
+use crate::{Change, Epoch, Generation, GroupId, NodeId, ReplicaId, Table};
+
+/// The newest report of each group that has one.
+pub type Reports = BTreeMap<GroupId, Report>;
+
+/// What a group's leader says of it: what is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which founding of the group.
+    pub generation: Generation,
+    /// The term in which the leader leads.
+    pub term: u64,
+    /// Who leads.
+    pub leader: ReplicaId,
+    /// The epoch of the placement that the committed membership serves.
+    pub epoch: Epoch,
+    /// Who votes, by the committed membership.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Who else is sent the log.
+    pub learners: BTreeSet<ReplicaId>,
+    /// Index of the last committed entry.
+    pub index: u64,
+}
+
+/// What the council should do next: always a [`Change::Place`] that the table takes. `None`: nothing, or
+/// nothing until groups have reported more.
+///
+/// Mending does not wait for anything. Moves for the sake of zones and balance touch only groups that
+/// report what the table says, and a few at a time. A member that is not alive keeps what it holds, and
+/// is given nothing; what it should lead, others lead at once. So `alive` must come from a view that has
+/// had the time to see everyone: to who has just begun to look, all others seem dead.
+#[must_use]
+pub fn plan(table: &Table, reports: &Reports, alive: &BTreeSet<NodeId>) -> Option<Change> {
+    let board = Board::new(table, reports, alive);
+    None.or_else(|| mend::restore(&board))
+        .or_else(|| mend::trim(&board))
+        .or_else(|| lead::appoint(&board))
+        .or_else(|| balance::spread(&board))
+        .or_else(|| balance::level(&board))
+        .or_else(|| lead::level(&board))
+}
