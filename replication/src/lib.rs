@@ -1,1 +1,28 @@
-//! One log, R copies: Raft groups, their storage, snapshots, leases, and the council.
+//! One log, R copies: Raft groups over shared peer connections, their logs, snapshots and leases, and
+//! the council. Generic over the machine that a log adds up to. Only this crate names openraft.
+
+mod council;
+mod group;
+mod groups;
+mod keeper;
+mod kind;
+mod lease;
+mod log;
+mod machine;
+mod network;
+mod raft;
+mod steward;
+mod tables;
+mod timers;
+mod wire;
+
+pub use council::{Council, Decision};
+pub use group::{Group, GroupSpec, Leader, Leadership, Members, ProposeError, ReadError};
+pub use groups::{Groups, spec_of};
+pub use lease::Lease;
+pub use machine::{Corrupt, Machine, Staging};
+pub use network::AddressOf;
+pub use raft::Answer;
+pub use steward::Roll;
+pub use tables::Tables;
+pub use timers::Timers;

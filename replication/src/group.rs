@@ -1,0 +1,487 @@
+//! One replica of one group: proposing, reading, and knowing who leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::{Instant as _, LinearizerOption, ReadPolicy, ServerState};
+use scatterhoard_ring::{ClusterId, Epoch, Generation, GroupId, NodeId, ReplicaId, Report};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::lease::{Lease, LeaseWord, lease_length};
+use crate::log::Log;
+use crate::machine::{Applier, Machine};
+use crate::network::{Link, Senders};
+use crate::raft::{self, Answer, Payload, Raft, Seat, epoch_of};
+use crate::wire::Header;
+use crate::{Timers, keeper};
+
+/// How often a leader looks whether its quorum has acknowledged something newer. A lease lasts 360 ms
+/// at default settings and an acknowledgement is at most 120 ms old.
+const LEASE_LOOK: Duration = Duration::from_millis(40);
+
+/// How often a new leader looks whether it has applied its own first entry.
+const READY_LOOK: Duration = Duration::from_millis(5);
+
+/// Which replica of which group this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
+    /// Which founding of it.
+    pub generation: Generation,
+    /// This replica.
+    pub replica: ReplicaId,
+    /// The node it is on: ours.
+    pub node: NodeId,
+    /// The cluster's timers.
+    pub timers: Timers,
+}
+
+/// Who leads a group, as one replica of it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The highest term this replica has seen.
+    pub term: u64,
+    /// The leader of that term, if it is known.
+    pub leader: Option<Leader>,
+    /// Whether that leader is this replica, and it has applied the first entry of its own.
+    pub ready: bool,
+}
+
+/// A leader: one replica on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The replica that leads.
+    pub replica: ReplicaId,
+    /// The node it is on.
+    pub node: NodeId,
+}
+
+/// A committed membership of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Who votes; of both halves during a change.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Who else is sent the log.
+    pub learners: BTreeSet<ReplicaId>,
+    /// Where each of them is.
+    pub nodes: BTreeMap<ReplicaId, NodeId>,
+    /// The epoch of the placement it serves.
+    pub epoch: Epoch,
+}
+
+/// Why a proposal was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Nothing was appended, here or elsewhere. No effect: it is safe to propose again, here or at
+    /// the leader.
+    #[error("not the leader")]
+    NotLeader,
+    /// The entry was appended, and what became of it is not known. It MAY be committed, now or later.
+    #[error("the outcome is not known")]
+    InDoubt,
+}
+
+/// Why a read could not be confirmed. Reads have no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Another replica leads, or none.
+    #[error("not the leader")]
+    NotLeader,
+    /// No quorum confirmed this leader before the deadline.
+    #[error("no quorum answered in time")]
+    Deadline,
+}
+
+/// One replica of a group. Lives until [`Group::close`].
+pub struct Group {
+    spec: GroupSpec,
+    raft: Raft,
+    machine: Arc<dyn Machine>,
+    log: Log,
+    lease: LeaseWord,
+    /// No lease is granted in this term or an earlier one: leadership was, or is being, given away.
+    lease_given_up: AtomicU64,
+    /// No lease without a deadline is granted in this term or an earlier one: the sole voter has asked
+    /// for company, and the metrics may show that late.
+    sole_lease_given_up: AtomicU64,
+    leadership: watch::Sender<Leadership>,
+    ended: CancellationToken,
+}
+
+impl Group {
+    /// Starts a replica with an empty log. It waits to be founded, or to be invited by a leader.
+    ///
+    /// # Panics
+    /// If the timers are not what a founding accepts.
+    pub(crate) async fn open(
+        spec: GroupSpec,
+        machine: Arc<dyn Machine>,
+        link: Link,
+        ended: CancellationToken,
+    ) -> Arc<Self> {
+        let log = Log::default();
+        let senders = Senders {
+            link,
+            header: Header {
+                cluster: spec.cluster,
+                group: spec.group,
+                generation: spec.generation,
+                source: spec.replica,
+                target: ReplicaId::default(),
+            },
+        };
+        let applier = Applier::new(Arc::clone(&machine));
+        let config = raft::config(spec.timers);
+        let raft = Raft::new(spec.replica, config, senders, log.clone(), applier)
+            .await
+            .expect("a log in memory cannot fail to open");
+        Arc::new(Self {
+            spec,
+            raft,
+            machine,
+            log,
+            lease: LeaseWord::new(Instant::now()),
+            lease_given_up: AtomicU64::new(0),
+            sole_lease_given_up: AtomicU64::new(0),
+            leadership: watch::Sender::new(Leadership::default()),
+            ended,
+        })
+    }
+
+    /// Founds the group with this replica as the only voter, and waits until it leads.
+    ///
+    /// The founding membership is purged from the log at once: whoever joins later starts from a
+    /// snapshot and can never replay it, elect itself and lead alone.
+    pub async fn found(&self, epoch: Epoch) {
+        let seat = Seat { node: self.spec.node, epoch };
+        let founders = BTreeMap::from([(self.spec.replica, seat)]);
+        if let Err(error) = self.raft.initialize(founders).await {
+            // Only a replica that has been told of others refuses, and a fresh one has not.
+            warn!(group = %self.spec.group, %error, "founding was refused");
+            return;
+        }
+        let mut leadership = self.leadership.subscribe();
+        let _ended = leadership.wait_for(|now| now.ready).await;
+        keeper::purge_all(&self.raft).await;
+    }
+
+    /// What this is a replica of.
+    #[must_use]
+    pub fn spec(&self) -> &GroupSpec {
+        &self.spec
+    }
+
+    /// Appends a payload to the log, in the order of calls, and answers with what will become of it.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] at once or later if nothing was appended; everything else that
+    /// goes wrong is [`ProposeError::InDoubt`].
+    pub async fn propose(
+        &self,
+        payload: Bytes,
+    ) -> Result<impl Future<Output = Result<Answer, ProposeError>> + Send + use<>, ProposeError>
+    {
+        let (responder, outcome) = ProgressResponder::complete_only();
+        self.raft
+            .client_write_ff(Payload(payload), Some(responder))
+            .await
+            .map_err(|_fatal| ProposeError::InDoubt)?;
+        Ok(async move {
+            match outcome.await {
+                Ok(Ok(written)) => Ok(written.data),
+                // Refused before it was appended: openraft, `ClientWriteError::ForwardToLeader`.
+                Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
+                Ok(Err(
+                    ClientWriteError::LogEntryDiscarded(_)
+                    | ClientWriteError::ChangeMembershipError(_)
+                    | ClientWriteError::PreconditionFailed(_),
+                ))
+                | Err(_) => Err(ProposeError::InDoubt),
+            }
+        })
+    }
+
+    /// The lease to take before a read; [`Self::lease_holds`] must confirm it after.
+    #[must_use]
+    pub fn lease(&self, now: Instant) -> Option<Lease> {
+        self.lease.take(now)
+    }
+
+    /// Whether a read between taking the lease and `now` was one of the leader.
+    #[must_use]
+    pub fn lease_holds(&self, lease: Lease, now: Instant) -> bool {
+        self.lease.holds(lease, now)
+    }
+
+    /// Confirms with a quorum that this replica leads, and waits until it has applied everything
+    /// that was committed by then. A read of the machine after this is linearizable. ReadIndex:
+    /// Ongaro, thesis, 6.4.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_index(&self, deadline: Instant) -> Result<(), ReadError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(left);
+        let confirmed = tokio::time::timeout_at(deadline, async {
+            let linearizer = self.raft.get_read_linearizer(option).await.map_err(refused)?;
+            match linearizer.try_await_ready(&self.raft, Some(left)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(ReadError::Deadline),
+                Err(_fatal) => Err(ReadError::NotLeader),
+            }
+        });
+        confirmed.await.unwrap_or(Err(ReadError::Deadline))
+    }
+
+    /// Who leads, and every change of it.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Whether this replica leads and is ready.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leadership.borrow().ready
+    }
+
+    /// What a leader tells the council of its group; `None` if this replica does not lead.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        let Members { voters, learners, epoch, .. } = self.members();
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then(|| Report {
+            generation: self.spec.generation,
+            term: metrics.current_term,
+            leader: self.spec.replica,
+            epoch,
+            voters,
+            learners,
+            index: metrics.last_log_index.unwrap_or(0),
+        })
+    }
+
+    /// The group's committed membership, as this replica knows it.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.committed_membership_config.membership();
+        Members {
+            voters: committed.voter_ids().collect(),
+            learners: committed.learner_ids().collect(),
+            nodes: committed.nodes().map(|(&id, seat)| (id, seat.node)).collect(),
+            epoch: epoch_of(committed),
+        }
+    }
+
+    /// How far this replica has applied the log.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.raft.metrics().borrow_watched().last_applied.map_or(0, |log_id| log_id.index)
+    }
+
+    /// Bytes that the log takes in memory.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.log.size().bytes
+    }
+
+    /// Ends when the replica does, whether it was closed or its core died.
+    pub async fn closed(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Gives the leadership to another voter, the one that has the longest log if `target` is none.
+    /// Reads by lease end at once, for the rest of the term.
+    pub async fn transfer(&self, target: Option<ReplicaId>) {
+        let Some((term, target)) = self.successor(target) else { return };
+        self.give_up_lease(term);
+        info!(group = %self.spec.group, %target, "leadership is being handed over");
+        let _ended = self.raft.trigger().transfer_leader(target).await;
+    }
+
+    /// Stops the replica. Its log is gone with it.
+    pub async fn close(&self) {
+        self.lease.revoke();
+        self.ended.cancel();
+        if self.raft.shutdown().await.is_err() {
+            warn!(group = %self.spec.group, "the Raft core had already failed");
+        }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    /// No lease is granted any more in this term: whoever is elected next need not wait for it.
+    pub(crate) fn give_up_lease(&self, term: u64) {
+        self.lease_given_up.fetch_max(term, Ordering::SeqCst);
+        self.lease.revoke();
+    }
+
+    /// A sole voter's lease has no deadline, so it must end before another can be voted for. From here
+    /// on this term's leases come from acknowledgements only.
+    pub(crate) fn give_up_sole_lease(&self) {
+        let term = self.leadership.borrow().term;
+        self.sole_lease_given_up.fetch_max(term, Ordering::SeqCst);
+        self.lease.revoke();
+    }
+
+    fn successor(&self, wanted: Option<ReplicaId>) -> Option<(u64, ReplicaId)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let voters = metrics.membership_config.voter_ids().filter(|&id| id != self.spec.replica);
+        let matched = |id: &ReplicaId| metrics.replication.as_ref()?.get(id).copied()?;
+        let best = voters.max_by_key(|id| (Some(*id) == wanted, matched(id)))?;
+        Some((metrics.current_term, best))
+    }
+
+    /// Keeps the lease word and the leadership as openraft's metrics say. Runs until the replica ends.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut changes = self.raft.server_metrics();
+        loop {
+            let look = self.look(Instant::now());
+            tokio::select! {
+                biased;
+                () = self.ended.cancelled() => break,
+                changed = changes.changed() => if changed.is_err() { break },
+                () = look => {}
+            }
+        }
+        self.lease.revoke();
+        self.leadership.send_replace(Leadership::default());
+        self.ended.cancel();
+    }
+
+    /// Looks once; answers with when to look again.
+    fn look(&self, now: Instant) -> impl Future<Output = ()> + use<> {
+        let seen = self.seen();
+        let leads = seen.leadership.leader.is_some_and(|it| it.replica == self.spec.replica);
+        self.leadership.send_if_modified(|before| {
+            let changed = *before != seen.leadership;
+            if changed && seen.leadership.ready {
+                self.machine.begin_to_lead();
+            }
+            if changed && (seen.leadership.ready != before.ready) {
+                let event = if seen.leadership.ready { "gained" } else { "lost" };
+                info!(group = %self.spec.group, term = seen.leadership.term, "leadership {event}");
+            }
+            *before = seen.leadership;
+            changed
+        });
+        self.renew_lease(&seen);
+        let again = match (leads, seen.leadership.ready) {
+            (true, false) => Some(READY_LOOK),
+            (true, true) => Some(LEASE_LOOK),
+            (false, _) => None,
+        };
+        async move {
+            match again {
+                Some(pause) => tokio::time::sleep_until(now + pause).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn renew_lease(&self, seen: &Seen) {
+        let term = seen.leadership.term;
+        let allowed = || {
+            let sole = matches!(seen.lease, LeaseSeen::ForGood);
+            self.lease_given_up.load(Ordering::SeqCst) < term
+                && !(sole && self.sole_lease_given_up.load(Ordering::SeqCst) >= term)
+        };
+        if !seen.leadership.ready || !allowed() {
+            return self.lease.revoke();
+        }
+        match seen.lease {
+            LeaseSeen::ForGood => self.lease.grant_for_good(term),
+            LeaseSeen::Acknowledged(at) => {
+                let length = lease_length(self.spec.timers.election_ms_max);
+                self.lease.grant(term, at + length);
+            }
+            LeaseSeen::None => self.lease.revoke(),
+        }
+        // Given up while it was being granted: the grant must not outlive that.
+        if !allowed() {
+            self.lease.revoke();
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        let now = Instant::now();
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let leader = metrics.current_leader.and_then(|replica| {
+            Some(Leader { replica, node: membership.get_node(&replica)?.node })
+        });
+        // An applied entry that carries this leader's own vote was proposed by it in this term.
+        let applied_own =
+            metrics.last_applied.is_some_and(|applied| applied.leader_id == metrics.vote.leader_id);
+        let ready = metrics.state == ServerState::Leader
+            && leader.is_some_and(|leader| leader.replica == self.spec.replica)
+            && applied_own;
+        let alone = membership.get_joint_config().len() == 1
+            && membership.voter_ids().eq([self.spec.replica]);
+        let lease = match metrics.last_quorum_acked {
+            _ if alone => LeaseSeen::ForGood,
+            // openraft's instant does not convert. The clock is read before the age, so that the
+            // result is early rather than late.
+            Some(at) => {
+                now.checked_sub(at.elapsed()).map_or(LeaseSeen::None, LeaseSeen::Acknowledged)
+            }
+            None => LeaseSeen::None,
+        };
+        Seen { leadership: Leadership { term: metrics.current_term, leader, ready }, lease }
+    }
+}
+
+struct Seen {
+    leadership: Leadership,
+    lease: LeaseSeen,
+}
+
+enum LeaseSeen {
+    /// This replica is the only voter: nobody can depose it.
+    ForGood,
+    /// When the last heartbeat was sent that a quorum acknowledged.
+    Acknowledged(Instant),
+    None,
+}
+
+fn refused(
+    error: RaftError<raft::Types, openraft::error::LinearizableReadError<raft::Types>>,
+) -> ReadError {
+    match error.into_api_error() {
+        Some(openraft::error::LinearizableReadError::QuorumNotEnough(_)) => ReadError::Deadline,
+        Some(openraft::error::LinearizableReadError::ForwardToLeader(_)) | None => {
+            ReadError::NotLeader
+        }
+    }
+}

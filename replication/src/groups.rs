@@ -1,0 +1,357 @@
+//! All replicas of this process, and the receiving side of their messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use openraft::raft::AppendEntriesRequest;
+use parking_lot::{Mutex, RwLock};
+use scatterhoard_cluster::{Caller, Lane, Peers, ReplyTo};
+use scatterhoard_ring::{ClusterId, Generation, GroupId, NodeId, ReplicaId, Table};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::group::{Group, GroupSpec};
+use crate::keeper;
+use crate::kind::Kind;
+use crate::machine::{Machine, SnapshotHandle, Staging};
+use crate::network::{AddressOf, Link};
+use crate::raft::{Snapshot, SnapshotMeta, Types, Vote};
+use crate::steward::{self, Roll};
+use crate::tables::Tables;
+use crate::wire::{self, Header, Malformed};
+
+/// Appends of one leader that may wait for one replica here. The sender keeps 8 under way.
+const INBOX_COUNT_MAX: usize = 64;
+
+/// A snapshot whose next piece does not come within this time is given up.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The replicas of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Groups(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    replicas: RwLock<HashMap<ReplicaId, Replica>>,
+    inboxes: Mutex<HashMap<(u64, ReplicaId), mpsc::Sender<Append>>>,
+    arrivals: Mutex<HashMap<ReplicaId, Arrival>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Replica {
+    group: Arc<Group>,
+    machine: Arc<dyn Machine>,
+}
+
+struct Append {
+    request: AppendEntriesRequest<Types>,
+    reply: ReplyTo,
+}
+
+/// A snapshot that is being received.
+struct Arrival {
+    session: u64,
+    next: u64,
+    vote: Vote,
+    meta: SnapshotMeta,
+    staging: Box<dyn Staging>,
+    heard: Instant,
+}
+
+impl Groups {
+    /// No replica yet. Messages leave through `peers`, to where `address_of` says.
+    #[must_use]
+    pub fn new(peers: Peers, address_of: AddressOf, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            link: Link { peers, address_of },
+            replicas: RwLock::default(),
+            inboxes: Mutex::default(),
+            arrivals: Mutex::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+        }))
+    }
+
+    /// Starts a replica. While it leads, it moves its group towards what `tables` says.
+    pub async fn open(
+        &self,
+        spec: GroupSpec,
+        machine: Arc<dyn Machine>,
+        tables: &Tables,
+    ) -> Arc<Group> {
+        let ended = self.0.shutdown.child_token();
+        let link = self.0.link.clone();
+        let group = Group::open(spec, Arc::clone(&machine), link, ended).await;
+        self.0.tasks.spawn(Arc::clone(&group).watch());
+        self.0.tasks.spawn(keeper::keep(Arc::clone(&group)));
+        self.0.tasks.spawn(steward::serve(Arc::clone(&group), tables.subscribe()));
+        let replica = Replica { group: Arc::clone(&group), machine };
+        self.0.replicas.write().insert(spec.replica, replica);
+        group
+    }
+
+    /// Stops a replica and forgets it.
+    pub async fn close(&self, replica: ReplicaId) {
+        let removed = self.0.replicas.write().remove(&replica);
+        self.0.arrivals.lock().remove(&replica);
+        self.0.inboxes.lock().retain(|(_, to), _| *to != replica);
+        if let Some(removed) = removed {
+            removed.group.close().await;
+        }
+    }
+
+    /// Stops all replicas.
+    pub async fn close_all(&self) {
+        let replicas: Vec<_> = self.0.replicas.read().keys().copied().collect();
+        for replica in replicas {
+            self.close(replica).await;
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Whether a message of this kind is for [`Self::handle`].
+    #[must_use]
+    pub fn takes(kind: u8) -> bool {
+        Kind::of(kind).is_some()
+    }
+
+    /// Takes a group message from a peer. Called in the order of arrival; never blocks.
+    ///
+    /// What is not meant for exactly one replica here (its cluster, group, generation and id) is
+    /// dropped: its sender gets an error, and nothing else happens.
+    pub fn handle(&self, caller: Caller, kind: u8, mut body: Bytes, reply: ReplyTo) {
+        let Some(kind) = Kind::of(kind) else { return };
+        let replica = match Header::take(&mut body) {
+            Ok(header) => self.meant(kind, &header),
+            Err(error) => return debug!(%error, from = %caller.node, "group message dropped"),
+        };
+        let Some(replica) = replica else { return };
+        if let Err(error) = self.dispatch(caller, kind, replica, body, reply) {
+            warn!(%error, from = %caller.node, ?kind, "group message dropped");
+        }
+    }
+
+    /// Forgets what belonged to a connection that has closed.
+    pub fn closed(&self, connection: u64) {
+        self.0.inboxes.lock().retain(|(from, _), _| *from != connection);
+    }
+
+    /// Asks a replica on another node for the committed membership of its group.
+    pub async fn roll_of(&self, node: NodeId, spec: &GroupSpec, asked: ReplicaId) -> Option<Roll> {
+        let header = Header {
+            cluster: spec.cluster,
+            group: spec.group,
+            generation: spec.generation,
+            source: spec.replica,
+            target: asked,
+        };
+        let mut body = BytesMut::new();
+        header.put(&mut body);
+        let answer = self.0.link.call(node, Lane::Control, Kind::Roll, body.freeze());
+        let mut answer = answer.await.ok()?;
+        let epoch = wire::take_epoch(&mut answer).ok()?;
+        let mut replicas = std::collections::BTreeSet::new();
+        while answer.has_remaining() {
+            replicas.insert(ReplicaId::new(answer.try_get_u64().ok()?));
+        }
+        Some(Roll { epoch, replicas })
+    }
+
+    fn meant(&self, kind: Kind, header: &Header) -> Option<Replica> {
+        let replica = self.0.replicas.read().get(&header.target).cloned()?;
+        let spec = replica.group.spec();
+        let meant = (header.cluster, header.group, header.generation)
+            == (spec.cluster, spec.group, spec.generation);
+        if !meant {
+            debug!(?kind, ?header, "group message for another life dropped");
+        }
+        meant.then_some(replica)
+    }
+
+    fn dispatch(
+        &self,
+        caller: Caller,
+        kind: Kind,
+        to: Replica,
+        mut body: Bytes,
+        reply: ReplyTo,
+    ) -> Result<(), Malformed> {
+        let group = Arc::clone(&to.group);
+        match kind {
+            Kind::Append => {
+                let request = wire::take_append(&mut body)?;
+                self.enqueue(caller.connection, &to.group, Append { request, reply });
+            }
+            Kind::Vote | Kind::PreVote => {
+                let request = wire::take_vote_request(&mut body)?;
+                self.0.tasks.spawn(async move {
+                    let raft = group.raft();
+                    let answer = match kind {
+                        Kind::Vote => raft.vote(request).await,
+                        _ => raft.pre_vote(request).await,
+                    };
+                    let Ok(answer) = answer else { return };
+                    let mut out = BytesMut::new();
+                    wire::put_vote_response(&mut out, &answer);
+                    reply.send(out.freeze());
+                });
+            }
+            Kind::Transfer => {
+                let request = wire::take_transfer(&mut body)?;
+                self.0.tasks.spawn(async move {
+                    if let Ok(Ok(())) = group.raft().handle_transfer_leader(request).await {
+                        reply.send(Bytes::new());
+                    }
+                });
+            }
+            Kind::SnapshotOpen => {
+                let vote = wire::take_vote(&mut body)?;
+                let meta = wire::take_snapshot_meta(&mut body)?;
+                let session = self.arrival_opened(&to, vote, meta);
+                reply.send(Bytes::copy_from_slice(&session.to_be_bytes()));
+            }
+            Kind::SnapshotPiece => {
+                let (session, number) = (body.try_get_u64()?, body.try_get_u64()?);
+                if self.arrived(group.spec().replica, session, number, &body) {
+                    reply.send(Bytes::new());
+                }
+            }
+            Kind::SnapshotClose => {
+                let (session, count) = (body.try_get_u64()?, body.try_get_u64()?);
+                if let Some(arrival) = self.arrival_closed(group.spec().replica, session, count) {
+                    self.0.tasks.spawn(install(group, arrival, reply));
+                }
+            }
+            Kind::Roll => {
+                let roll = steward::roll(&group);
+                let mut out = BytesMut::new();
+                wire::put_epoch(&mut out, roll.epoch);
+                for replica in roll.replicas {
+                    out.extend_from_slice(&replica.number().to_be_bytes());
+                }
+                reply.send(out.freeze());
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends of one connection reach a replica in their order, several at a time.
+    fn enqueue(&self, connection: u64, group: &Arc<Group>, append: Append) {
+        let at = (connection, group.spec().replica);
+        let mut inboxes = self.0.inboxes.lock();
+        let inbox = inboxes.entry(at).or_insert_with(|| {
+            let (inbox, appends) = mpsc::channel(INBOX_COUNT_MAX);
+            self.0.tasks.spawn(take_appends(Arc::clone(group), appends));
+            inbox
+        });
+        if inbox.try_send(append).is_err() {
+            // Full or ended: the sender gets an error for this append and begins anew.
+            inboxes.remove(&at);
+        }
+    }
+
+    fn arrival_opened(&self, to: &Replica, vote: Vote, meta: SnapshotMeta) -> u64 {
+        let now = Instant::now();
+        let mut arrivals = self.0.arrivals.lock();
+        arrivals.retain(|_, arrival| now - arrival.heard < SNAPSHOT_PATIENCE);
+        let replica = to.group.spec().replica;
+        let session = arrivals.get(&replica).map_or(1, |arrival| arrival.session + 1);
+        let staging = to.machine.stage();
+        let arrival = Arrival { session, next: 0, vote, meta, staging, heard: now };
+        arrivals.insert(replica, arrival);
+        session
+    }
+
+    fn arrived(&self, replica: ReplicaId, session: u64, number: u64, piece: &[u8]) -> bool {
+        let mut arrivals = self.0.arrivals.lock();
+        let Some(arrival) = arrivals.get_mut(&replica) else { return false };
+        if (arrival.session, arrival.next) != (session, number) {
+            return false;
+        }
+        arrival.next += 1;
+        arrival.heard = Instant::now();
+        let absorbed = arrival.staging.absorb(piece);
+        if let Err(error) = absorbed {
+            warn!(%replica, %error, "snapshot given up");
+            arrivals.remove(&replica);
+        }
+        absorbed.is_ok()
+    }
+
+    fn arrival_closed(&self, replica: ReplicaId, session: u64, count: u64) -> Option<Arrival> {
+        let mut arrivals = self.0.arrivals.lock();
+        let whole = |arrival: &Arrival| (arrival.session, arrival.next) == (session, count);
+        if !arrivals.get(&replica).is_some_and(whole) {
+            return None;
+        }
+        arrivals.remove(&replica)
+    }
+}
+
+async fn install(group: Arc<Group>, arrival: Arrival, reply: ReplyTo) {
+    let Arrival { vote, meta, staging, .. } = arrival;
+    let snapshot = Snapshot { meta, snapshot: SnapshotHandle::Staged(staging) };
+    if let Ok(installed) = group.raft().install_full_snapshot(vote, snapshot).await {
+        let mut out = BytesMut::new();
+        wire::put_vote(&mut out, &installed.vote);
+        reply.send(out.freeze());
+    }
+}
+
+/// Hands appends to the core in their order and answers them in their order.
+async fn take_appends(group: Arc<Group>, mut appends: mpsc::Receiver<Append>) {
+    let mut under_way = FuturesOrdered::<BoxFuture<'static, ()>>::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = group.ended().cancelled() => return,
+            Some(()) = under_way.next() => {}
+            append = appends.recv() => {
+                let Some(append) = append else { break };
+                let mut answered = answer_append(Arc::clone(&group), append).boxed();
+                // The first poll puts it into the core's queue; later ones may come in any order.
+                if futures_util::poll!(&mut answered).is_pending() {
+                    under_way.push_back(answered);
+                }
+            }
+        }
+    }
+    while under_way.next().await.is_some() {}
+}
+
+async fn answer_append(group: Arc<Group>, Append { request, reply }: Append) {
+    let (before, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
+    let Ok(response) = group.raft().append_entries(request).await else { return };
+    if response.is_conflict() && before.is_none() {
+        // An append from the start of the log fits every log; nothing else is known to say.
+        return;
+    }
+    let result = response.into_stream_result(before, last.or(before));
+    let mut out = BytesMut::with_capacity(32);
+    wire::put_append_result(&mut out, &result);
+    reply.send(out.freeze());
+}
+
+/// What a fresh replica needs to know of itself.
+#[must_use]
+pub fn spec_of(
+    table: &Table,
+    group: GroupId,
+    generation: Generation,
+    replica: ReplicaId,
+    node: NodeId,
+) -> GroupSpec {
+    let cluster: ClusterId = table.cluster;
+    GroupSpec { cluster, group, generation, replica, node, timers: crate::Timers::of(table) }
+}

@@ -1,0 +1,79 @@
+//! Keeps a log in memory within bounds: marks a snapshot, then purges what lies before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use crate::group::Group;
+use crate::raft::Raft;
+
+/// How often a log is measured.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A log above this is purged. At 10 MB/s of writes into one group, it is reached every second.
+const LOG_BYTES_HIGH: usize = 8 << 20;
+
+/// A purge leaves this much, so that a follower that was away for a moment needs no snapshot.
+const LOG_BYTES_LOW: usize = 4 << 20;
+
+/// A log above this is purged even if a follower, or a snapshot under way, still needs it: they then
+/// begin with a new snapshot.
+const LOG_BYTES_MAX: usize = 48 << 20;
+
+/// Purges as needed until the replica ends.
+pub(crate) async fn keep(group: Arc<Group>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = group.ended().cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if group.log().size().bytes > LOG_BYTES_HIGH {
+            purge(&group).await;
+        }
+    }
+}
+
+async fn purge(group: &Group) {
+    let Some(wanted) = group.log().excess_over(LOG_BYTES_LOW) else { return };
+    let needed = needed_from(group.raft());
+    let forced = group.log().excess_over(LOG_BYTES_MAX).unwrap_or(0);
+    let upto = wanted.min(needed).max(forced);
+    if upto >= group.log().size().first {
+        mark_and_purge(group.raft(), upto).await;
+    }
+}
+
+/// The last index that every follower has, and every snapshot under way begins after.
+fn needed_from(raft: &Raft) -> u64 {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let Some(followers) = &metrics.replication else { return u64::MAX };
+    let matched = followers.values().map(|matched| matched.map_or(0, |log_id| log_id.index));
+    matched.min().unwrap_or(u64::MAX)
+}
+
+/// Purges the whole log up to what is applied.
+pub(crate) async fn purge_all(raft: &Raft) {
+    let applied = raft.metrics().borrow_watched().last_applied;
+    if let Some(applied) = applied {
+        mark_and_purge(raft, applied.index).await;
+    }
+}
+
+/// A replica that has ended needs no purging, so failures do not matter here.
+async fn mark_and_purge(raft: &Raft, upto: u64) {
+    if raft.trigger().snapshot().await.is_err() {
+        return;
+    }
+    let marked = raft
+        .wait(Some(Duration::from_secs(5)))
+        .metrics(|metrics| metrics.snapshot.is_some_and(|mark| mark.index >= upto), "marked")
+        .await;
+    if marked.is_ok() {
+        let _ended = raft.trigger().purge_log(upto).await;
+    }
+}

@@ -1,0 +1,257 @@
+//! Moves a group towards its placement, one recorded membership step at a time.
+//!
+//! The table is what should be, the group's committed membership is what is. Only the group's leader
+//! takes steps, each guarded by the log id of the membership it was decided on, each carrying the
+//! epoch it serves; a leader ignores a placement older than its membership.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, Precondition};
+use scatterhoard_ring::{Epoch, NodeId, Placement, ReplicaId, Table};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::group::Group;
+use crate::raft::{LogId, Seat, Types, epoch_of};
+
+/// How often a leader that has a step before it looks whether the step can be taken.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a leader looks that has nothing before it.
+const LOOK_SETTLED: Duration = Duration::from_millis(500);
+
+/// Entries a learner may be behind and count as caught up: it gets them with the next message, and
+/// under load nobody is ever quite level.
+const LAG_ENTRIES_MAX: u64 = 64;
+
+/// How long a leader keeps to itself after a transfer that was not taken up.
+const TRANSFER_PAUSE: Duration = Duration::from_secs(2);
+
+/// A group as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    me: ReplicaId,
+    /// The newest membership, whether committed or not.
+    voters: BTreeSet<ReplicaId>,
+    learners: BTreeSet<ReplicaId>,
+    joint: bool,
+    committed: bool,
+    /// The epoch that the membership serves.
+    epoch: Epoch,
+    /// The last index that each replica is known to hold.
+    matched: BTreeMap<ReplicaId, u64>,
+    last: u64,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// The group is where it should be.
+    Settled,
+    /// Something is under way, or someone must catch up first.
+    Wait,
+    /// Invite these as learners.
+    Invite(BTreeSet<ReplicaId>),
+    /// Make exactly these the voters, and take leave of these learners.
+    Seat { voters: BTreeSet<ReplicaId>, leaving: BTreeSet<ReplicaId> },
+    /// Hand the leadership over.
+    Transfer(ReplicaId),
+}
+
+impl Seen {
+    fn caught_up(&self, replica: ReplicaId) -> bool {
+        replica == self.me
+            || self.matched.get(&replica).is_some_and(|&at| at + LAG_ENTRIES_MAX >= self.last)
+    }
+
+    fn majority_caught_up(&self, voters: &BTreeSet<ReplicaId>) -> bool {
+        voters.iter().filter(|&&replica| self.caught_up(replica)).count() > voters.len() / 2
+    }
+}
+
+/// Decides the next step towards the placement.
+///
+/// A voter leaves only in the change that seats its successors, who have caught up by then; a leader
+/// that is not wanted any more hands over first and lets its successor remove it.
+fn next_step(seen: &Seen, placement: &Placement) -> Step {
+    let target: BTreeSet<_> = placement.replicas.iter().map(|replica| replica.id).collect();
+    if placement.epoch < seen.epoch || target.is_empty() {
+        return Step::Settled;
+    }
+    if !seen.committed {
+        return Step::Wait;
+    }
+    if seen.joint {
+        // A change whose leader was lost half-way: it is finished before anything else begins.
+        let voters = seen.voters.intersection(&target).copied().chain([seen.me]).collect();
+        return Step::Seat { voters, leaving: BTreeSet::new() };
+    }
+    let strangers: BTreeSet<_> =
+        target.difference(&seen.voters).filter(|id| !seen.learners.contains(id)).copied().collect();
+    if !strangers.is_empty() {
+        return Step::Invite(strangers);
+    }
+    let newcomers = target.difference(&seen.voters).copied().collect::<Vec<_>>();
+    if !newcomers.iter().all(|&replica| seen.caught_up(replica)) {
+        return Step::Wait;
+    }
+    let mut wanted = target.clone();
+    wanted.insert(seen.me);
+    let recorded = seen.epoch == placement.epoch && seen.learners.is_empty();
+    if seen.voters != wanted || (!recorded && target.contains(&seen.me)) {
+        let leaving = seen.learners.difference(&wanted).copied().collect();
+        let safe = seen.majority_caught_up(&wanted);
+        return if safe { Step::Seat { voters: wanted, leaving } } else { Step::Wait };
+    }
+    let heir = if target.contains(&seen.me) {
+        placement.leader.filter(|&leader| leader != seen.me)
+    } else {
+        let best = |id: &ReplicaId| (Some(*id) == placement.leader, seen.matched.get(id).copied());
+        target.iter().copied().max_by_key(best)
+    };
+    match heir {
+        Some(heir) if seen.caught_up(heir) && target.contains(&heir) => Step::Transfer(heir),
+        Some(_) => Step::Wait,
+        None => Step::Settled,
+    }
+}
+
+/// Takes steps while this replica leads, until it ends.
+pub(crate) async fn serve(group: Arc<Group>, mut tables: watch::Receiver<Option<Arc<Table>>>) {
+    let mut leadership = group.leadership();
+    let mut rest_until = Instant::now();
+    loop {
+        let mut pause = LOOK_SETTLED;
+        let placement = tables.borrow_and_update().as_ref().and_then(|table| {
+            let current = table.generation(group.spec().group)? == group.spec().generation;
+            table.placement(group.spec().group).filter(|_| current).cloned()
+        });
+        if let Some(placement) = placement
+            && leadership.borrow_and_update().ready
+            && let Some((seen, guard)) = seen(&group)
+        {
+            let step = next_step(&seen, &placement);
+            if step != Step::Settled {
+                pause = LOOK;
+            }
+            if Instant::now() >= rest_until || !matches!(step, Step::Transfer(_)) {
+                if matches!(step, Step::Transfer(_)) {
+                    rest_until = Instant::now() + TRANSFER_PAUSE;
+                }
+                if !take(&group, &placement, step, guard).await {
+                    pause = LOOK_SETTLED;
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = group.ended().cancelled() => return,
+            changed = tables.changed() => if changed.is_err() { return },
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn seen(group: &Group) -> Option<(Seen, Option<LogId>)> {
+    let metrics = group.raft().metrics();
+    let metrics = metrics.borrow_watched();
+    let effective = &metrics.membership_config;
+    let membership = effective.membership();
+    let matched = metrics.replication.as_ref()?.iter();
+    let seen = Seen {
+        me: group.spec().replica,
+        voters: membership.voter_ids().collect(),
+        learners: membership.learner_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
+        committed: effective.log_id() == metrics.committed_membership_config.log_id(),
+        epoch: epoch_of(membership),
+        matched: matched.filter_map(|(&id, at)| Some((id, at.as_ref()?.index))).collect(),
+        last: metrics.last_log_index.unwrap_or(0),
+    };
+    Some((seen, *effective.log_id()))
+}
+
+/// Takes a step. Answers whether it went as it should.
+async fn take(group: &Group, placement: &Placement, step: Step, guard: Option<LogId>) -> bool {
+    let seats = |ids: &BTreeSet<ReplicaId>| -> BTreeMap<ReplicaId, Seat> {
+        let node_of = |id: ReplicaId| {
+            if id == group.spec().replica {
+                return Some(group.spec().node);
+            }
+            placement.replicas.iter().find(|it| it.id == id).map(|it| it.node)
+        };
+        let seat = |node: NodeId| Seat { node, epoch: placement.epoch };
+        ids.iter().filter_map(|&id| Some((id, seat(node_of(id)?)))).collect()
+    };
+    match step {
+        Step::Settled | Step::Wait => {}
+        Step::Invite(newcomers) => {
+            return change(group, ChangeMembers::AddNodes(seats(&newcomers)), guard).await;
+        }
+        Step::Seat { voters, leaving } => {
+            // Voters that leave keep their seat until the change is through; openraft then drops it.
+            let changes = vec![
+                ChangeMembers::SetNodes(seats(&voters)),
+                ChangeMembers::ReplaceAllVoters(voters),
+                ChangeMembers::RemoveNodes(leaving),
+            ];
+            return change(group, ChangeMembers::Batch(changes), guard).await;
+        }
+        Step::Transfer(heir) => group.transfer(Some(heir)).await,
+    }
+    true
+}
+
+async fn change(
+    group: &Group,
+    changes: ChangeMembers<ReplicaId, Seat>,
+    guard: Option<LogId>,
+) -> bool {
+    let spec = group.spec();
+    group.give_up_sole_lease();
+    let guard = Precondition::<Types>::LastMembershipLogId { last_membership_log_id: guard };
+    let changed = group.raft().change_membership_if(changes, false, [guard]).await;
+    match changed {
+        Ok(done) => {
+            let voters = done.membership.map(|it| it.voter_ids().collect::<Vec<_>>());
+            info!(group = %spec.group, ?voters, "membership changed");
+            true
+        }
+        // Nothing is assumed: the next look shows what became of it.
+        Err(error) => {
+            warn!(group = %spec.group, %error, "membership change did not finish");
+            false
+        }
+    }
+}
+
+/// Whether this group's committed membership proves that a replica does not belong to it any more.
+///
+/// The proof must serve the placement that leaves the replica out, or a later one: an older
+/// membership may simply not have invited it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// The epoch that the committed membership serves.
+    pub epoch: Epoch,
+    /// Its voters and learners.
+    pub replicas: BTreeSet<ReplicaId>,
+}
+
+impl Roll {
+    /// Whether a replica that the placement of `epoch` does not name may be dropped.
+    #[must_use]
+    pub fn proves_gone(&self, replica: ReplicaId, epoch: Epoch) -> bool {
+        self.epoch >= epoch && !self.replicas.contains(&replica)
+    }
+}
+
+/// The committed membership of this replica's group, as this replica knows it.
+pub(crate) fn roll(group: &Group) -> Roll {
+    let members = group.members();
+    Roll { epoch: members.epoch, replicas: members.nodes.into_keys().collect() }
+}
