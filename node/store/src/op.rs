@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use scatterhoard_ring::{Slot, SlotRange};
+use scatterhoard_ring::Slot;
 
 use crate::UnixMillis;
 
@@ -10,6 +10,7 @@ use crate::UnixMillis;
 ///
 /// All keys of one write lie in one slot; whoever builds it has checked that.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is named after the argument that it is")]
 pub enum Write<'a> {
     /// `SET` and its relatives.
     Set { key: &'a [u8], value: &'a [u8], expiry: Expiry, when: When, answer: SetAnswer },
@@ -98,6 +99,7 @@ pub enum SetAnswer {
 ///
 /// All keys of one read lie in one slot; whoever builds it has checked that.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is named after the argument that it is")]
 pub enum Read<'a> {
     /// The value, or `Nil`.
     Get { key: &'a [u8] },
@@ -186,6 +188,13 @@ pub enum OpError {
     /// The value has another type.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
+    /// A key was to be copied onto itself.
+    #[error("ERR source and destination objects are the same")]
+    SameKey,
+    /// The slot came with a snapshot that had seen this write already: it was done, and what it
+    /// answered is not known here.
+    #[error("INDOUBT the write was applied before, and its answer is not known")]
+    AnswerLost,
 }
 
 impl Reply<'_> {

@@ -1,0 +1,138 @@
+//! What reads answer. The shapes of answers are those of Redis 7.0.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use scatterhoard_ring::Slot;
+
+use crate::access::roll;
+use crate::block::{Block, Shape};
+use crate::number::parse_integer;
+use crate::slot_table::{Hash, SlotTable};
+use crate::{DeadlineForm, Read, Reply, Store, UnixMillis};
+
+/// Redis keeps strings up to this length in one piece with their header.
+const EMBEDDED_BYTES_MAX: usize = 44;
+/// A pointer to the entry and a byte of its hash.
+const TABLE_BYTES_PER_ENTRY: usize = 9;
+
+impl Store {
+    /// Answers a read of one of this store's slots at this time; values are lent, not copied.
+    ///
+    /// A read that uses a value notes the use, for eviction. Only a leader reads, so only its notes
+    /// count.
+    #[must_use]
+    pub fn read(&self, slot: Slot, read: &Read<'_>, now: UnixMillis) -> Reply<'_> {
+        let reader = Reader { table: self.table(slot), seed: self.seed, now };
+        match read {
+            Read::Get { key } => reader.value(key),
+            Read::GetMany { keys } => {
+                Reply::Array(keys.iter().map(|key| reader.value(key)).collect())
+            }
+            Read::Length { key } => count(reader.used(key).map_or(0, Block::value_len)),
+            Read::GetRange { key, first, last } => {
+                let value = reader.used(key).map_or(&b""[..], Block::value);
+                Reply::Bulk(Cow::Borrowed(&value[part(value.len(), *first, *last)]))
+            }
+            Read::Exists { keys } => count(keys.iter().filter_map(|key| reader.find(key)).count()),
+            Read::Touch { keys } => count(keys.iter().filter_map(|key| reader.used(key)).count()),
+            Read::Type { key } => {
+                Reply::Status(if reader.find(key).is_some() { "string" } else { "none" })
+            }
+            Read::Deadline { key, form } => reader.deadline(key, *form),
+            Read::Encoding { key } => {
+                reader.tell(key, |block| Reply::Bulk(Cow::Borrowed(encoding(block).as_bytes())))
+            }
+            Read::IdleTime { key } => {
+                reader.tell(key, |block| Reply::Int(block.access().idle_secs(now) as i64))
+            }
+            Read::Frequency { key } => {
+                reader.tell(key, |block| Reply::Int(i64::from(block.access().frequency(now))))
+            }
+            Read::RefCount { key } => reader.tell(key, |_| Reply::Int(1)),
+            Read::MemoryUsage { key } => {
+                reader.tell(key, |block| count(block.bytes() + TABLE_BYTES_PER_ENTRY))
+            }
+        }
+    }
+}
+
+struct Reader<'s> {
+    table: &'s SlotTable,
+    seed: u64,
+    now: UnixMillis,
+}
+
+impl<'s> Reader<'s> {
+    fn find(&self, key: &[u8]) -> Option<&'s Block> {
+        let block = self.table.find(Hash::of(key, self.seed), key)?;
+        (!block.is_expired(self.now)).then_some(block)
+    }
+
+    fn used(&self, key: &[u8]) -> Option<&'s Block> {
+        let hash = Hash::of(key, self.seed);
+        let block = self.table.find(hash, key)?;
+        if block.is_expired(self.now) {
+            return None;
+        }
+        block.set_access(block.access().touched(self.now, roll(hash.0, self.now)));
+        Some(block)
+    }
+
+    fn value(&self, key: &[u8]) -> Reply<'s> {
+        self.used(key).map_or(Reply::Nil, |block| Reply::Bulk(Cow::Borrowed(block.value())))
+    }
+
+    fn tell(&self, key: &[u8], tell: impl FnOnce(&'s Block) -> Reply<'s>) -> Reply<'s> {
+        self.find(key).map_or(Reply::Nil, tell)
+    }
+
+    fn deadline(&self, key: &[u8], form: DeadlineForm) -> Reply<'s> {
+        let Some(block) = self.find(key) else {
+            return Reply::Int(-2);
+        };
+        let Some(deadline) = block.deadline() else {
+            return Reply::Int(-1);
+        };
+        let millis = match form {
+            DeadlineForm::SecondsLeft | DeadlineForm::MillisLeft => {
+                deadline.millis() - self.now.millis()
+            }
+            DeadlineForm::AtSecond | DeadlineForm::AtMilli => deadline.millis(),
+        };
+        Reply::Int(match form {
+            DeadlineForm::SecondsLeft | DeadlineForm::AtSecond => ((millis + 500) / 1000) as i64,
+            DeadlineForm::MillisLeft | DeadlineForm::AtMilli => millis as i64,
+        })
+    }
+}
+
+fn count(number: usize) -> Reply<'static> {
+    Reply::Int(i64::try_from(number).expect("memory is smaller than 2^63 bytes"))
+}
+
+fn encoding(block: &Block) -> &'static str {
+    match block.shape() {
+        Shape::Grown => "raw",
+        Shape::Whole if parse_integer(block.value()).is_some() => "int",
+        Shape::Whole if block.value_len() <= EMBEDDED_BYTES_MAX => "embstr",
+        Shape::Whole => "raw",
+    }
+}
+
+/// Both ends included, negative ones counted from the end, what lies outside cut off. Redis,
+/// `getrangeCommand`.
+fn part(length: usize, first: i64, last: i64) -> Range<usize> {
+    if first < 0 && last < 0 && first > last {
+        return 0..0;
+    }
+    let place = |position: i64| {
+        if position >= 0 {
+            return usize::try_from(position).unwrap_or(usize::MAX);
+        }
+        let back = usize::try_from(position.unsigned_abs()).unwrap_or(usize::MAX);
+        length.saturating_sub(back)
+    };
+    let (first, end) = (place(first), place(last).saturating_add(1).min(length));
+    if first < end { first..end } else { 0..0 }
+}
