@@ -1,0 +1,80 @@
+//! What a node is told when it starts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use scatterhoard_cluster::Secret;
+use scatterhoard_store::Policy;
+
+/// What a node is told when it starts. Made by the command line; a test makes its own.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What people call the node; outlives its life. By default its peer address.
+    pub name: Option<String>,
+    /// What fails together with it.
+    pub zone: String,
+    /// Redis protocol, cluster mode.
+    pub listen: SocketAddr,
+    /// Redis protocol, any key.
+    pub any_key: SocketAddr,
+    /// Metrics, health, administration.
+    pub http: SocketAddr,
+    /// Peers (TCP) and gossip (UDP).
+    pub peer: SocketAddr,
+    /// The address that others are told, if it is not the one listened on.
+    pub advertise: Option<IpAddr>,
+    /// Peer addresses of a cluster to join, `host:port` each. Empty: found one.
+    pub join: Vec<String>,
+    /// At founding: replicas of each partition, `1..=7`.
+    pub replicas: u8,
+    /// At founding: voters below which a partition refuses writes.
+    pub replicas_min: u8,
+    /// At founding: partitions, `1..=1024`.
+    pub partitions: u16,
+    /// At founding: how long a member must be gone before it is dismissed.
+    pub replace_after: Duration,
+    /// Bytes for keys and values, replicas included. 0: no limit.
+    pub maxmemory: u64,
+    /// What to evict when that is used up.
+    pub maxmemory_policy: Policy,
+    /// Bytes of a value, and of one argument of a command.
+    pub value_bytes_max: usize,
+    /// Clients at a time, of both Redis ports together.
+    pub clients_max: usize,
+    /// Password of the default user, if it needs one.
+    pub requirepass: Option<String>,
+    /// Authenticates peers and gossip.
+    pub secret: Option<Secret>,
+    /// How long a write may take before it is in doubt.
+    pub write_timeout: Duration,
+    /// How long leaving may take.
+    pub leave_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            name: None,
+            zone: String::new(),
+            listen: local(6379),
+            any_key: local(7379),
+            http: local(8379),
+            peer: local(16_379),
+            advertise: None,
+            join: Vec::new(),
+            replicas: 3,
+            replicas_min: 1,
+            partitions: 12,
+            replace_after: Duration::from_secs(30),
+            maxmemory: 0,
+            maxmemory_policy: Policy::NoEviction,
+            value_bytes_max: 64 << 20,
+            clients_max: 10_000,
+            requirepass: None,
+            secret: None,
+            write_timeout: Duration::from_secs(2),
+            leave_timeout: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The admin interface: health, readiness, status, metrics, and leaving, over HTTP/1.1.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use scatterhoard_cluster::{BoxStream, Listener};
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use crate::core::Core;
+use crate::{council, metrics, status};
+
+/// Connections at a time. Scrapers and load balancers need a handful.
+const CONNECTIONS_COUNT_MAX: usize = 64;
+
+/// How long a client may take to send the head of a request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one connection may last.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Serves the admin interface until shutdown.
+pub(crate) async fn serve(core: Arc<Core>, mut listener: Box<dyn Listener>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_COUNT_MAX));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = core.shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Beyond the bound a connection is closed at once: who comes again later gets in.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let core = Arc::clone(&core);
+        core.tasks.clone().spawn(async move {
+            let shutdown = core.shutdown.clone();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                _late = tokio::time::timeout(CONNECTION_PATIENCE, converse(core, stream)) => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(core: Arc<Core>, stream: BoxStream) {
+    let answer = service_fn(move |request| {
+        let core = Arc::clone(&core);
+        async move { Ok::<_, Infallible>(answer(&core, request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "an admin connection broke");
+    }
+}
+
+async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default();
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/health") => plain(StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/ready") => match status::not_ready(core) {
+            reasons if reasons.is_empty() => plain(StatusCode::OK, "ok\n".to_owned()),
+            reasons => plain(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+        },
+        (&Method::GET, "/metrics") => {
+            typed(StatusCode::OK, "text/plain; version=0.0.4", metrics::text(core))
+        }
+        (&Method::GET, "/api/status") => {
+            typed(StatusCode::OK, "application/json", status::json(core).to_string())
+        }
+        (&Method::POST, "/api/leave") => {
+            core.leave_asked.cancel();
+            plain(StatusCode::ACCEPTED, "leaving\n".to_owned())
+        }
+        (&Method::POST, "/api/drain") => match query.strip_prefix("node=") {
+            Some(name) => drain(core, name).await,
+            None => plain(StatusCode::BAD_REQUEST, "which node? say ?node=NAME\n".to_owned()),
+        },
+        (_, "/health" | "/ready" | "/metrics" | "/api/status" | "/api/leave" | "/api/drain") => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "not this method\n".to_owned())
+        }
+        _ => plain(StatusCode::NOT_FOUND, "no such page\n".to_owned()),
+    }
+}
+
+async fn drain(core: &Arc<Core>, name: &str) -> Response<Full<Bytes>> {
+    let Some(table) = core.tables.newest() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "not a member yet\n".to_owned());
+    };
+    let Some(member) = table.member_named(name) else {
+        return plain(StatusCode::NOT_FOUND, format!("no member is called {name}\n"));
+    };
+    match council::ask_to_leave(core, member.node).await {
+        Ok(()) => plain(StatusCode::ACCEPTED, format!("{name} is being drained\n")),
+        Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}

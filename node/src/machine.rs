@@ -1,0 +1,76 @@
+//! A partition's store as the machine behind its log.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use scatterhoard_replication::{Answer, Corrupt, Machine, Staging};
+use scatterhoard_store::{Reply, Store};
+use tokio::time::Instant;
+
+use crate::clock::{PartitionClock, WallClock};
+use crate::stats::Stats;
+
+/// Keys looked at for expiry after each entry. Every replica does it alone: they may disagree about
+/// absence until all have swept, and never about a value.
+const SWEEP_KEYS_MAX: usize = 32;
+
+/// The store of one partition, shared between its log and the sessions that read it.
+pub(crate) struct StoreMachine {
+    pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) clock: Arc<PartitionClock>,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) empty: Box<dyn Fn() -> Store + Send + Sync>,
+}
+
+impl Machine for StoreMachine {
+    fn apply(&self, index: u64, payload: &[u8], asked: bool) -> Result<Answer, Corrupt> {
+        let mut store = self.store.lock();
+        let answer = if asked {
+            let mut replies: Vec<Reply<'static>> = Vec::new();
+            store
+                .apply(index, payload, Some(&mut replies))
+                .map_err(|_| Corrupt("entry of a partition's log"))?;
+            Answer::new(replies)
+        } else {
+            store.apply(index, payload, None).map_err(|_| Corrupt("entry of a partition's log"))?;
+            Answer::NONE
+        };
+        let swept = store.sweep(SWEEP_KEYS_MAX);
+        if swept.keys_count > 0 {
+            self.stats.expired(swept.keys_count as u64);
+        }
+        Ok(answer)
+    }
+
+    fn begin_to_lead(&self) {
+        let start = self.wall.now().max(self.store.lock().stamp());
+        self.clock.start(Instant::now(), start);
+    }
+
+    fn piece(&self, position: u64, out: &mut Vec<u8>) -> Option<u64> {
+        self.store.lock().piece(position, out)
+    }
+
+    fn stage(&self) -> Box<dyn Staging> {
+        Box::new(Staged((self.empty)()))
+    }
+
+    fn install(&self, staged: Box<dyn Any>) {
+        *self.store.lock() = *staged.downcast().expect("a store stages a store");
+    }
+}
+
+/// A store that is being received.
+struct Staged(Store);
+
+impl Staging for Staged {
+    fn absorb(&mut self, piece: &[u8]) -> Result<(), Corrupt> {
+        self.0.install_piece(piece).map_err(|_| Corrupt("piece of a partition's snapshot"))
+    }
+
+    fn finish(self: Box<Self>) -> Box<dyn Any> {
+        Box::new(self.0)
+    }
+}

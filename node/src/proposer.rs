@@ -1,0 +1,145 @@
+//! Gathers the writes that wait for a partition into one entry at a time, and hands out the answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use scatterhoard_replication::{Answer, ProposeError};
+use scatterhoard_store::{Policy, Reply, Step, UnixMillis, Write, encode_header, encode_step};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::partition::{Partition, Unit, WriteError};
+
+/// Entries of one partition that may be under way. One at a time makes the largest batches; a second
+/// keeps the log busy while the first is acknowledged.
+const ENTRIES_COUNT_MAX: usize = 2;
+
+/// Units gathered at once.
+const UNITS_COUNT_MAX: usize = 256;
+
+/// An entry is closed once it has this many bytes, so that one large batch cannot hold up heartbeats.
+const ENTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes evicted beyond what is needed, so that not every write has to evict.
+const EVICT_BYTES_MIN: u64 = 64 * 1024;
+
+type Answers = Vec<(usize, oneshot::Sender<Result<Vec<Reply<'static>>, WriteError>>)>;
+
+/// Serves a partition's queue until its group ends.
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    partition: Arc<Partition>,
+    mut queue: mpsc::Receiver<Unit>,
+) {
+    let mut under_way = FuturesOrdered::<BoxFuture<'static, ()>>::new();
+    let mut waiting = Vec::with_capacity(UNITS_COUNT_MAX);
+    loop {
+        tokio::select! {
+            biased;
+            () = partition.group.closed() => break,
+            Some(()) = under_way.next() => continue,
+            count = queue.recv_many(&mut waiting, UNITS_COUNT_MAX),
+                if under_way.len() < ENTRIES_COUNT_MAX => if count == 0 { break },
+        }
+        // Refused before submission: the one error after which nothing can have happened.
+        if !partition.leads() {
+            refuse(waiting.drain(..));
+            continue;
+        }
+        let mut units = waiting.drain(..).peekable();
+        while units.peek().is_some() {
+            let (entry, answers, skipped) = gather(&core, &partition, &mut units);
+            match partition.group.propose(entry).await {
+                Ok(outcome) => {
+                    let answered = async move { answer(outcome.await, answers, skipped) };
+                    under_way.push_back(answered.boxed());
+                }
+                Err(error) => answer(Err(error), answers, skipped),
+            }
+        }
+    }
+    queue.close();
+    while let Some(unit) = queue.recv().await {
+        refuse(std::iter::once(unit));
+    }
+    while under_way.next().await.is_some() {}
+}
+
+/// Proposes an entry that only carries the time, so that replicas may forget what has expired.
+pub(crate) async fn propose_time(partition: &Partition) {
+    let mut bytes = Vec::with_capacity(16);
+    encode_header(&mut bytes, partition.time(Instant::now()));
+    if let Ok(outcome) = partition.group.propose(Bytes::from(bytes)).await {
+        let _whatever = outcome.await;
+    }
+}
+
+/// One entry out of as many units as fit; evictions that make room for them come first. Answers with
+/// how many steps nobody waits for.
+fn gather(
+    core: &Core,
+    partition: &Partition,
+    units: &mut std::iter::Peekable<impl Iterator<Item = Unit>>,
+) -> (Bytes, Answers, usize) {
+    let mut bytes = Vec::with_capacity(1024);
+    let now = partition.time(Instant::now());
+    encode_header(&mut bytes, now);
+    let skipped = evict(core, partition, &mut bytes, now);
+    let mut answers = Vec::new();
+    let mut first = true;
+    while let Some(unit) =
+        units.next_if(|unit| first || bytes.len() + unit.steps.len() <= ENTRY_BYTES_MAX)
+    {
+        first = false;
+        bytes.extend_from_slice(&unit.steps);
+        answers.push((unit.steps_count, unit.answer));
+    }
+    (Bytes::from(bytes), answers, skipped)
+}
+
+fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMillis) -> usize {
+    let over = partition.bytes_over();
+    let policy = *partition.budget.policy.lock();
+    if over == 0 || policy == Policy::NoEviction {
+        return 0;
+    }
+    let wanted = over + EVICT_BYTES_MIN;
+    let victims = partition.store.lock().victims(policy, wanted, &mut || core.chance.roll(), now);
+    for victim in &victims {
+        let write = Write::Evict { keys: vec![&victim.key] };
+        encode_step(bytes, &Step { slot: victim.slot, write });
+    }
+    core.stats.evicted(victims.len() as u64);
+    victims.len()
+}
+
+fn answer(outcome: Result<Answer, ProposeError>, answers: Answers, skipped: usize) {
+    let replies = match outcome {
+        Ok(answer) => answer.take::<Vec<Reply<'static>>>().ok_or(WriteError::InDoubt),
+        Err(ProposeError::NotLeader) => Err(WriteError::NotDone),
+        Err(ProposeError::InDoubt) => Err(WriteError::InDoubt),
+    };
+    let mut replies = replies.map(|replies| replies.into_iter().skip(skipped));
+    for (count, answer) in answers {
+        let own = match &mut replies {
+            Ok(replies) => {
+                let own: Vec<_> = replies.take(count).collect();
+                assert!(own.len() == count, "every step has one answer");
+                Ok(own)
+            }
+            Err(error) => Err(*error),
+        };
+        // A session that is gone does not need its answer.
+        let _gone = answer.send(own);
+    }
+}
+
+fn refuse(units: impl Iterator<Item = Unit>) {
+    for unit in units {
+        let _gone = unit.answer.send(Err(WriteError::NotDone));
+    }
+}

@@ -1,0 +1,249 @@
+//! One client connection: bytes in, commands, bytes out, in order.
+
+mod control;
+mod refusal;
+mod slow;
+mod stage;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scatterhoard_cluster::BoxStream;
+use scatterhoard_command::{
+    Command, CommandError, CrossSlot, resolve, slot_of_read, slot_of_write,
+};
+use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Standing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::clients::Client;
+use crate::core::Core;
+use control::Control;
+pub(crate) use control::REDIS_VERSION;
+pub(crate) use refusal::{Refusal, put_refusal};
+pub(crate) use stage::{Door, Outcome, Planned, Stage};
+
+/// Bytes read at once. Pipelines of small commands fill it; larger values grow the buffer in steps.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The most by which a buffer grows before the bytes are there, whatever a client announces.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A buffer larger than this is given back once it is empty.
+const IDLE_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a client that does not read its replies is waited for.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a connection goes on after what was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Go,
+    Close,
+}
+
+/// Serves a client until it leaves, breaks the protocol, or is killed.
+pub(crate) async fn serve(core: Arc<Core>, client: Arc<Client>, stream: BoxStream, door: Door) {
+    let mut session = Session {
+        control: Control::new(Arc::clone(&core), Arc::clone(&client), door),
+        stage: Stage::new(&core, door),
+        out: Vec::new(),
+        stream,
+    };
+    let killed = client.killed.clone();
+    tokio::select! {
+        biased;
+        () = killed.cancelled() => {}
+        () = session.run() => {}
+    }
+    core.clients.remove(client.id);
+}
+
+struct Session {
+    control: Control,
+    stage: Stage,
+    out: Vec<u8>,
+    stream: BoxStream,
+}
+
+impl Session {
+    async fn run(&mut self) {
+        let mut decoder = Decoder::new(self.control.limits());
+        let mut buffer: Vec<u8> = Vec::new();
+        loop {
+            let (consumed, needed, next) = self.take(&mut decoder, &buffer).await;
+            buffer.drain(..consumed);
+            if self.flush().await.is_err() || next == Next::Close {
+                let _gone = self.stream.shutdown().await;
+                return;
+            }
+            if buffer.is_empty() && buffer.capacity() > IDLE_BYTES_MAX {
+                buffer = Vec::new();
+            }
+            // A little at first, and no more than has come already: announcing costs a client nothing,
+            // so it must cost us nothing.
+            let more = needed.clamp(READ_BYTES, READ_BYTES_MAX.max(buffer.len()));
+            buffer.reserve(more);
+            match self.stream.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => self.control.read(count),
+            }
+        }
+    }
+
+    /// Serves every whole command in the buffer. Answers with how many bytes were used, and how many
+    /// more are needed at least.
+    async fn take(&mut self, decoder: &mut Decoder, buffer: &[u8]) -> (usize, usize, Next) {
+        let mut at = 0;
+        self.stage.begin(self.control.protocol());
+        loop {
+            decoder.set_limits(self.control.limits());
+            let request = match decoder.decode(&buffer[at..]) {
+                Ok(Decoded::Request(request)) => request,
+                Ok(Decoded::Incomplete { bytes_consumed, bytes_needed }) => {
+                    self.finish(buffer).await;
+                    return (at + bytes_consumed, bytes_needed, Next::Go);
+                }
+                Err(error) => {
+                    self.finish(buffer).await;
+                    Encoder::new(&mut self.out, self.control.protocol()).error("ERR", error);
+                    return (buffer.len(), READ_BYTES, Next::Close);
+                }
+            };
+            let range = at..at + request.bytes_consumed();
+            at = range.end;
+            if self.serve(request.args(), range, buffer).await == Next::Close {
+                self.finish(buffer).await;
+                return (at, READ_BYTES, Next::Close);
+            }
+            if self.stage.is_full() {
+                self.finish(buffer).await;
+                if self.flush().await.is_err() {
+                    return (at, READ_BYTES, Next::Close);
+                }
+                self.stage.begin(self.control.protocol());
+            }
+        }
+    }
+
+    async fn serve(&mut self, args: Args<'_>, range: Range<usize>, buffer: &[u8]) -> Next {
+        if !self.control.take_mute() {
+            return self.serve_one(args, range, buffer).await;
+        }
+        // The command after CLIENT REPLY SKIP, which was served alone: so is this one, and what it
+        // replies can be told from the rest.
+        let next = self.serve_one(args, range, buffer).await;
+        self.finish(buffer).await;
+        self.stage.begin(self.control.protocol());
+        self.control.end_mute();
+        next
+    }
+
+    async fn serve_one(&mut self, args: Args<'_>, range: Range<usize>, buffer: &[u8]) -> Next {
+        let parsed = self.parse(args);
+        let command = match parsed {
+            Ok(command) => command,
+            Err(error) => {
+                self.control.erred(&error);
+                self.stage.put_error(range, &error);
+                return Next::Go;
+            }
+        };
+        if self.control.must_pause(&command) {
+            self.finish(buffer).await;
+            if self.flush().await.is_err() {
+                return Next::Close;
+            }
+            self.control.pause(&command).await;
+            self.stage.begin(self.control.protocol());
+        }
+        if let Planned::Done = self.stage.add(args, &command, range.clone()) {
+            return Next::Go;
+        }
+        // What must not run beside others: it waits for what is before it, and what is after for it.
+        self.finish(buffer).await;
+        let before = self.out.len();
+        let next = self.serve_alone(args, command, range, buffer).await;
+        self.drop_muted(before);
+        self.stage.begin(self.control.protocol());
+        next
+    }
+
+    async fn serve_alone(
+        &mut self,
+        args: Args<'_>,
+        command: Command<'_>,
+        range: Range<usize>,
+        buffer: &[u8],
+    ) -> Next {
+        self.stage.begin(self.control.protocol());
+        match command {
+            Command::Read(read) if slot_of_read(&read) == Err(CrossSlot) => {
+                let patience = self.control.patience();
+                let _served = patience.serve_read(args, read, &mut self.out).await;
+                Next::Go
+            }
+            Command::Write(write) if slot_of_write(&write) == Err(CrossSlot) => {
+                let patience = self.control.patience();
+                let _served = patience.serve_write(args, write, &mut self.out).await;
+                Next::Go
+            }
+            command @ (Command::Read(_) | Command::Write(_)) => {
+                let planned = self.stage.add(args, &command, range);
+                debug_assert!(matches!(planned, Planned::Done), "nothing is left to wait for");
+                self.finish(buffer).await;
+                Next::Go
+            }
+            Command::Span(span) => {
+                self.control.span(span, &mut self.out).await;
+                Next::Go
+            }
+            Command::Session(command) => self.control.session(command, &mut self.out).await,
+            Command::Server(command) => {
+                self.control.server(command, &mut self.out).await;
+                Next::Go
+            }
+        }
+    }
+
+    fn parse<'a>(&mut self, args: Args<'a>) -> Result<Command<'a>, CommandError> {
+        let spec = resolve(args)?;
+        self.control.allows(spec)?;
+        self.control.counts(spec);
+        spec.parse(args, self.stage.wall())
+    }
+
+    async fn finish(&mut self, buffer: &[u8]) {
+        if !self.stage.is_empty() {
+            let before = self.out.len();
+            self.stage.finish(buffer, &mut self.out, |_, _| {}).await;
+            self.drop_muted(before);
+        }
+    }
+
+    /// Drops the replies from there on, if the client does not want them.
+    fn drop_muted(&mut self, before: usize) {
+        if self.control.mutes() {
+            self.out.truncate(before);
+        }
+    }
+
+    /// Sends the replies.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        self.control.wrote(self.out.len());
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = tokio::time::timeout(WRITE_PATIENCE, self.stream.write_all(&self.out)).await;
+        self.out.clear();
+        if self.out.capacity() > IDLE_BYTES_MAX {
+            self.out = Vec::new();
+        }
+        written.unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// What a client may send: more once it has authenticated.
+fn limits(value_bytes_max: usize, standing: Standing) -> Limits {
+    Limits { bulk_bytes_max: value_bytes_max, standing, ..Limits::DEFAULT }
+}

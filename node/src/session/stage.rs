@@ -1,0 +1,534 @@
+//! A pipeline's worth of commands, served together.
+//!
+//! Reads are answered at once under a lease, writes are gathered by partition, what other nodes lead is
+//! gathered by node. [`Stage::finish`] sends all of it on its way, waits, checks the leases once more,
+//! and puts the replies in the order of the requests. What could not be served so, because a lease ran
+//! out or leadership moved, is served one by one in [`super::slow`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use scatterhoard_command::{
+    Command, CommandError, CrossSlot, encode_error, encode_reply, slot_of_read, slot_of_write,
+};
+use scatterhoard_replication::Lease;
+use scatterhoard_resp::{Args, Encoder, Protocol};
+use scatterhoard_ring::{NodeId, PartitionId, Slot};
+use scatterhoard_store::{Read, Reply, Step, UnixMillis, Write, encode_step};
+use tokio::time::Instant;
+
+use super::refusal::{Refusal, put_refusal};
+use super::slow;
+use crate::clock::WallClock as _;
+use crate::core::Core;
+use crate::forward::{self, Forwarded};
+use crate::hosting::Hosted;
+use crate::partition::{Partition, WriteError};
+use crate::route::Route;
+
+/// Bytes of replies after which a stage is finished early, so that a pipeline of large reads cannot
+/// hold them all in memory.
+pub(crate) const READY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of writes after which a stage is finished early.
+const WRITES_BYTES_MAX: usize = 1 << 20;
+
+/// Commands in one stage. Bounds what is kept for each; more only make the next stage.
+const PARTS_COUNT_MAX: usize = 4096;
+
+/// Which door a command came in by: what happens to keys that another node leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The cluster port: clients are redirected.
+    Cluster,
+    /// The any-key port: we ask the other node.
+    AnyKey,
+    /// A peer has asked us: it is told, and asks elsewhere.
+    Peer,
+}
+
+/// What a command could be turned into.
+pub(crate) enum Planned {
+    /// It is part of the stage.
+    Done,
+    /// It must wait until what is in the stage is done.
+    AfterThis,
+}
+
+/// What became of a command, in the terms that promise 3 of the design gives.
+pub(crate) enum Outcome {
+    /// Served, or refused by rule: this is the reply, encoded.
+    Done,
+    /// Nothing happened. It may be tried again.
+    NotDone,
+    /// It may have happened.
+    InDoubt,
+}
+
+struct Part {
+    /// Where this command lies in the session's buffer, to serve it again.
+    request: Range<usize>,
+    /// Where its reply ends in `ready`, if it is there.
+    ready_end: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The reply is in `ready`.
+    Ready,
+    /// The reply is in `ready`, and counts if this lease still holds.
+    Read { lease: usize },
+    /// The reply is this one of a local unit's.
+    Write { unit: usize, at: usize },
+    /// The reply is this one of another node's.
+    Remote { unit: usize, at: usize },
+    /// Not served here: one by one, later.
+    Slow,
+}
+
+impl Kind {
+    fn is_slow(&self) -> bool {
+        matches!(self, Self::Slow)
+    }
+}
+
+struct Unit {
+    partition: Arc<Partition>,
+    steps: Vec<u8>,
+    steps_count: usize,
+}
+
+struct Remote {
+    node: NodeId,
+    requests: Vec<u8>,
+    count: usize,
+}
+
+/// A pipeline's worth of commands.
+pub(crate) struct Stage {
+    core: Arc<Core>,
+    hosted: Arc<Hosted>,
+    door: Door,
+    protocol: Protocol,
+    now: Instant,
+    ready: Vec<u8>,
+    parts: Vec<Part>,
+    leases: Vec<(Arc<Partition>, Lease)>,
+    units: Vec<Unit>,
+    remotes: Vec<Remote>,
+    /// Partitions with a command that is left for later: what follows for them must follow it.
+    stuck: Vec<PartitionId>,
+    /// Partitions with a command that goes to another node: what follows for them must go there too.
+    away: Vec<PartitionId>,
+    writes_bytes: usize,
+}
+
+impl Stage {
+    pub(crate) fn new(core: &Arc<Core>, door: Door) -> Self {
+        Self {
+            core: Arc::clone(core),
+            hosted: core.hosting.now(),
+            door,
+            protocol: Protocol::Resp2,
+            now: Instant::now(),
+            ready: Vec::new(),
+            parts: Vec::new(),
+            leases: Vec::new(),
+            units: Vec::new(),
+            remotes: Vec::new(),
+            stuck: Vec::new(),
+            away: Vec::new(),
+            writes_bytes: 0,
+        }
+    }
+
+    /// Begins a new stage: a fresh look at the clock and at what this node hosts.
+    pub(crate) fn begin(&mut self, protocol: Protocol) {
+        debug_assert!(self.parts.is_empty(), "a stage is finished before the next begins");
+        self.hosted = self.core.hosting.now();
+        self.protocol = protocol;
+        self.now = Instant::now();
+    }
+
+    /// The wall time to parse absolute deadlines against. Only bounds checks depend on it.
+    pub(crate) fn wall(&self) -> UnixMillis {
+        self.core.wall.now()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether the stage should be finished before more is added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ready.len() >= READY_BYTES_MAX
+            || self.writes_bytes >= WRITES_BYTES_MAX
+            || self.parts.len() >= PARTS_COUNT_MAX
+    }
+
+    /// Adds a command with keys.
+    pub(crate) fn add(
+        &mut self,
+        args: Args<'_>,
+        command: &Command<'_>,
+        request: Range<usize>,
+    ) -> Planned {
+        let slot = match command {
+            Command::Read(read) => slot_of_read(read),
+            Command::Write(write) => slot_of_write(write),
+            Command::Span(_) | Command::Session(_) | Command::Server(_) => {
+                return Planned::AfterThis;
+            }
+        };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(CrossSlot) if self.door == Door::AnyKey => return Planned::AfterThis,
+            Err(CrossSlot) => {
+                self.put_ready(request, |out| put_refusal(out, &Refusal::CrossSlot));
+                return Planned::Done;
+            }
+        };
+        let hosted = Arc::clone(&self.hosted);
+        match hosted.at(slot).filter(|partition| partition.leads()) {
+            Some(partition) => self.add_local(partition, slot, command, request),
+            None => self.add_elsewhere(args, slot, request),
+        }
+    }
+
+    /// Adds a reply that is known already.
+    pub(crate) fn put_ready(&mut self, request: Range<usize>, put: impl FnOnce(&mut Encoder<'_>)) {
+        put(&mut Encoder::new(&mut self.ready, self.protocol));
+        self.push(request, Kind::Ready);
+    }
+
+    /// Adds the refusal of a command that could not be parsed.
+    pub(crate) fn put_error(&mut self, request: Range<usize>, error: &CommandError) {
+        self.put_ready(request, |out| encode_error(out, error));
+    }
+
+    fn push(&mut self, request: Range<usize>, kind: Kind) {
+        let ready_end = self.ready.len();
+        self.parts.push(Part { request, ready_end, kind });
+    }
+
+    fn add_local(
+        &mut self,
+        partition: &Arc<Partition>,
+        slot: Slot,
+        command: &Command<'_>,
+        request: Range<usize>,
+    ) -> Planned {
+        if self.stuck.contains(&partition.id) {
+            self.push(request, Kind::Slow);
+            return Planned::Done;
+        }
+        if self.away.contains(&partition.id) {
+            // Leadership has just come to us, and an earlier command is on its way to where it was.
+            return Planned::AfterThis;
+        }
+        match command {
+            Command::Read(read) => self.add_read(partition, slot, read, request),
+            Command::Write(write) => {
+                if let Some(refusal) = refused_early(&self.core, partition, write) {
+                    self.put_ready(request, |out| put_refusal(out, &refusal));
+                } else {
+                    self.add_write(partition, slot, write, request);
+                }
+                Planned::Done
+            }
+            Command::Span(_) | Command::Session(_) | Command::Server(_) => Planned::AfterThis,
+        }
+    }
+
+    fn add_read(
+        &mut self,
+        partition: &Arc<Partition>,
+        slot: Slot,
+        read: &Read<'_>,
+        request: Range<usize>,
+    ) -> Planned {
+        if self.units.iter().any(|unit| unit.partition.id == partition.id) {
+            return Planned::AfterThis;
+        }
+        let Some(lease) = self.lease(partition) else {
+            self.leave(partition.id, request);
+            return Planned::Done;
+        };
+        let time = partition.time(self.now);
+        let store = partition.store.lock();
+        let reply = store.read(slot, read, time);
+        self.core.stats.saw(&reply);
+        encode_reply(&mut Encoder::new(&mut self.ready, self.protocol), &reply);
+        drop(reply);
+        drop(store);
+        self.push(request, Kind::Read { lease });
+        Planned::Done
+    }
+
+    fn add_write(
+        &mut self,
+        partition: &Arc<Partition>,
+        slot: Slot,
+        write: &Write<'_>,
+        request: Range<usize>,
+    ) {
+        let unit = match self.units.iter().position(|unit| unit.partition.id == partition.id) {
+            Some(unit) => unit,
+            None => {
+                let partition = Arc::clone(partition);
+                self.units.push(Unit { partition, steps: Vec::with_capacity(256), steps_count: 0 });
+                self.units.len() - 1
+            }
+        };
+        let into = &mut self.units[unit];
+        let before = into.steps.len();
+        encode_step(&mut into.steps, &Step { slot, write: write.clone() });
+        let at = into.steps_count;
+        into.steps_count += 1;
+        self.writes_bytes += into.steps.len() - before;
+        self.push(request, Kind::Write { unit, at });
+    }
+
+    fn add_elsewhere(&mut self, args: Args<'_>, slot: Slot, request: Range<usize>) -> Planned {
+        let Some(partition) = self.core.tables.newest().map(|table| table.partition_of(slot))
+        else {
+            self.push(request, Kind::Slow);
+            return Planned::Done;
+        };
+        if self.stuck.contains(&partition) {
+            self.push(request, Kind::Slow);
+            return Planned::Done;
+        }
+        if self.units.iter().any(|unit| unit.partition.id == partition) {
+            return Planned::AfterThis;
+        }
+        match (self.core.route(slot), self.door) {
+            (Route::Elsewhere { endpoints, .. }, Door::Cluster) => {
+                let moved = Refusal::Moved { slot, to: endpoints.listen };
+                self.put_ready(request, |out| put_refusal(out, &moved));
+            }
+            (Route::Elsewhere { node, .. }, Door::AnyKey) => {
+                self.away.push(partition);
+                self.add_remote(node, args, request);
+            }
+            // Leadership came to us a moment ago, or nobody is known to have it.
+            (Route::Serve(_) | Route::Unknown | Route::Elsewhere { .. }, _) => {
+                self.leave(partition, request);
+            }
+        }
+        Planned::Done
+    }
+
+    fn add_remote(&mut self, node: NodeId, args: Args<'_>, request: Range<usize>) {
+        let unit = match self.remotes.iter().position(|remote| remote.node == node) {
+            Some(unit) => unit,
+            None => {
+                self.remotes.push(Remote { node, requests: Vec::new(), count: 0 });
+                self.remotes.len() - 1
+            }
+        };
+        let into = &mut self.remotes[unit];
+        let before = into.requests.len();
+        Encoder::new(&mut into.requests, Protocol::Resp2).request(args);
+        let at = into.count;
+        into.count += 1;
+        self.writes_bytes += into.requests.len() - before;
+        self.push(request, Kind::Remote { unit, at });
+    }
+
+    /// Leaves a command for later, and with it whatever follows for its partition.
+    fn leave(&mut self, partition: PartitionId, request: Range<usize>) {
+        self.stuck.push(partition);
+        self.push(request, Kind::Slow);
+    }
+
+    fn lease(&mut self, partition: &Arc<Partition>) -> Option<usize> {
+        let known = self.leases.iter().position(|(held, _)| Arc::ptr_eq(held, partition));
+        known.or_else(|| {
+            self.leases.push((Arc::clone(partition), partition.lease(self.now)?));
+            Some(self.leases.len() - 1)
+        })
+    }
+
+    /// Does what the stage holds and appends the replies to `out`, in the order of the requests.
+    /// `buffer` is where the requests lie. Answers with what became of each, for peers.
+    pub(crate) async fn finish(
+        &mut self,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+        mut each: impl FnMut(Outcome, usize),
+    ) {
+        let none_slow = self.stuck.is_empty() && !self.parts.iter().any(|part| part.kind.is_slow());
+        if self.units.is_empty() && self.remotes.is_empty() && none_slow {
+            // The common pipeline of reads: nothing to wait for, nothing to put in order.
+            let held = self.held();
+            if held.iter().all(|&held| held) {
+                if self.door == Door::Peer {
+                    let mut start = 0;
+                    for part in &self.parts {
+                        each(Outcome::Done, part.ready_end - start);
+                        start = part.ready_end;
+                    }
+                }
+                if out.is_empty() {
+                    std::mem::swap(out, &mut self.ready);
+                } else {
+                    out.extend_from_slice(&self.ready);
+                }
+                self.clear();
+                return;
+            }
+        }
+        self.finish_slowly(buffer, out, &mut each).await;
+        self.clear();
+    }
+
+    async fn finish_slowly(
+        &mut self,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+        each: &mut impl FnMut(Outcome, usize),
+    ) {
+        let core = Arc::clone(&self.core);
+        let write_by = self.now + core.config.write_timeout;
+        // Submitted before anything is awaited: the order of sessions' calls is the order in the log.
+        let submitted = self.units.drain(..).map(|unit| {
+            let written = unit.partition.submit(unit.steps, unit.steps_count);
+            async move {
+                let written = tokio::time::timeout_at(write_by, written).await;
+                written.unwrap_or(Err(WriteError::InDoubt))
+            }
+        });
+        let submitted: Vec<_> = submitted.collect();
+        let remotes = self.remotes.drain(..).map(|remote| {
+            let requests = Bytes::from(remote.requests);
+            forward::send(&core, remote.node, self.protocol, remote.count, requests, write_by)
+        });
+        let remotes: Vec<_> = remotes.collect();
+        let held = self.held();
+        let (mut written, forwarded) = tokio::join!(join_all(submitted), join_all(remotes));
+
+        let patience = slow::Patience::new(&core, self.door, self.protocol);
+        let mut ready_start = 0;
+        for part in std::mem::take(&mut self.parts) {
+            let before = out.len();
+            let ready = ready_start..part.ready_end;
+            ready_start = part.ready_end;
+            let outcome = match part.kind {
+                Kind::Ready => self.take_ready(ready, out),
+                Kind::Read { lease } if held[lease] => self.take_ready(ready, out),
+                Kind::Read { .. } | Kind::Slow => Outcome::NotDone,
+                Kind::Write { unit, at } => put_written(&mut written[unit], at, self.protocol, out),
+                Kind::Remote { unit, at } => put_forwarded(&forwarded[unit], at, out),
+            };
+            let outcome = match outcome {
+                Outcome::NotDone => patience.serve(&buffer[part.request], out).await,
+                Outcome::InDoubt if self.door != Door::Peer => {
+                    put_refusal(&mut Encoder::new(out, self.protocol), &Refusal::InDoubt);
+                    Outcome::InDoubt
+                }
+                Outcome::Done | Outcome::InDoubt => outcome,
+            };
+            each(outcome, out.len() - before);
+        }
+    }
+
+    fn take_ready(&self, range: Range<usize>, out: &mut Vec<u8>) -> Outcome {
+        out.extend_from_slice(&self.ready[range]);
+        Outcome::Done
+    }
+
+    /// Which leases still hold, by a clock that is read now, after the reads.
+    fn held(&self) -> Vec<bool> {
+        if self.leases.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let holds =
+            |(partition, lease): &(Arc<Partition>, Lease)| partition.group.lease_holds(*lease, now);
+        self.leases.iter().map(holds).collect()
+    }
+
+    fn clear(&mut self) {
+        self.ready.clear();
+        if self.ready.capacity() > 4 * READY_BYTES_MAX {
+            self.ready = Vec::new();
+        }
+        self.parts.clear();
+        self.leases.clear();
+        self.units.clear();
+        self.remotes.clear();
+        self.stuck.clear();
+        self.away.clear();
+        self.writes_bytes = 0;
+    }
+}
+
+/// Why a write is refused before it is proposed, if it is. After this it is done or in doubt.
+pub(crate) fn refused_early(
+    core: &Core,
+    partition: &Partition,
+    write: &Write<'_>,
+) -> Option<Refusal> {
+    if partition.too_few_replicas.load(std::sync::atomic::Ordering::Relaxed) {
+        return Some(Refusal::TooFewReplicas);
+    }
+    if grows(write) && partition.is_full() && core.settings.refuses_when_full() {
+        return Some(Refusal::OutOfMemory);
+    }
+    None
+}
+
+/// Whether a write may need more memory: what Redis marks as `denyoom`.
+fn grows(write: &Write<'_>) -> bool {
+    match write {
+        Write::Set { .. }
+        | Write::SetMany { .. }
+        | Write::SetManyIfAbsent { .. }
+        | Write::Add { .. }
+        | Write::AddFloat { .. }
+        | Write::Append { .. }
+        | Write::SetRange { .. }
+        | Write::Copy { .. } => true,
+        Write::GetExpire { .. }
+        | Write::GetDelete { .. }
+        | Write::Delete { .. }
+        | Write::Expire { .. }
+        | Write::Persist { .. }
+        | Write::Rename { .. }
+        | Write::Evict { .. } => false,
+    }
+}
+
+fn put_written(
+    written: &mut Result<Vec<Reply<'static>>, WriteError>,
+    at: usize,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    match written {
+        Ok(replies) => {
+            encode_reply(&mut Encoder::new(out, protocol), &replies[at]);
+            Outcome::Done
+        }
+        Err(WriteError::NotDone) => Outcome::NotDone,
+        Err(WriteError::InDoubt) => Outcome::InDoubt,
+    }
+}
+
+fn put_forwarded(forwarded: &Forwarded, at: usize, out: &mut Vec<u8>) -> Outcome {
+    match forwarded {
+        Forwarded::Answered(answers) => match answers.get(at) {
+            Some((Outcome::Done, reply)) => {
+                out.extend_from_slice(reply);
+                Outcome::Done
+            }
+            Some((Outcome::NotDone, _)) => Outcome::NotDone,
+            Some((Outcome::InDoubt, _)) | None => Outcome::InDoubt,
+        },
+        Forwarded::NotSent => Outcome::NotDone,
+        Forwarded::InDoubt => Outcome::InDoubt,
+    }
+}

@@ -1,0 +1,156 @@
+//! What a node tells people about itself and the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scatterhoard_ring::{GroupId, NodeId, PartitionId, Report, Standing, Table};
+use serde_json::{Value, json};
+
+use crate::core::Core;
+
+/// Why the cluster is not ready, as this node sees it; empty if it is.
+///
+/// Ready: this node is a member, every partition has a leader, as many voters as it should have and no
+/// old ones, and no member leads more than one partition more than another.
+pub(crate) fn not_ready(core: &Core) -> Vec<String> {
+    let Some(table) = core.tables.newest() else {
+        return vec!["not a member of a cluster yet".to_owned()];
+    };
+    if !table.members.contains_key(&core.node) {
+        return vec!["the table does not name this node".to_owned()];
+    }
+    let mut reasons = Vec::new();
+    let active = table.members.values().filter(|member| member.standing == Standing::Active);
+    let active_count = active.clone().count();
+    let wanted = usize::from(table.settings.replicas).min(active_count);
+    let mut leads: BTreeMap<NodeId, usize> = active.map(|member| (member.node, 0)).collect();
+    for (&id, partition) in &table.partitions {
+        let group = GroupId::Partition(id);
+        match core.leader_of(&table, group) {
+            Some(node) => *leads.entry(node).or_default() += 1,
+            None => reasons.push(format!("partition {id} has no leader that is known here")),
+        }
+        let placed = partition.placement.replicas.len();
+        if placed < wanted {
+            reasons.push(format!("partition {id} is placed on {placed} nodes of {wanted}"));
+        }
+        if let Some(reason) = unsettled(core, &table, id) {
+            reasons.push(reason);
+        }
+    }
+    let (least, most) = (leads.values().min(), leads.values().max());
+    if let (Some(least), Some(most)) = (least, most)
+        && most - least > 1
+    {
+        reasons.push(format!("leaders are not balanced: between {least} and {most} for each node"));
+    }
+    reasons
+}
+
+/// What a replica here knows of its group's membership, held against the table.
+fn unsettled(core: &Core, table: &Table, id: PartitionId) -> Option<String> {
+    let placement = &table.partitions.get(&id)?.placement;
+    let wanted: BTreeSet<_> = placement.ids().collect();
+    let hosted = core.hosting.now();
+    let seen = match hosted.of_partition(id) {
+        Some(partition) => partition.group.members(),
+        None => return None,
+    };
+    let settled = seen.voters == wanted && seen.learners.is_empty();
+    (!settled).then(|| {
+        let voters = seen.voters.intersection(&wanted).count();
+        format!("partition {id} has {voters} voters of {}", wanted.len())
+    })
+}
+
+/// The whole state as JSON, for `hoard status` and other programs.
+pub(crate) fn json(core: &Core) -> Value {
+    let Some(table) = core.tables.newest() else {
+        return json!({ "cluster": null, "node": core.node.to_string(), "name": core.name });
+    };
+    let name_of = |node: NodeId| table.members.get(&node).map(|member| member.name.clone());
+    let leaders: BTreeMap<_, _> = table
+        .partitions
+        .keys()
+        .filter_map(|&id| Some((id, core.leader_of(&table, GroupId::Partition(id))?)))
+        .collect();
+    let council_leader = core.leader_of(&table, GroupId::Council).and_then(name_of);
+    json!({
+        "cluster": table.cluster.to_string(),
+        "epoch": table.epoch.to_string(),
+        "node": core.node.to_string(),
+        "name": core.name,
+        "version": crate::core::VERSION,
+        "ready": not_ready(core).is_empty(),
+        "council": {
+            "leader": council_leader,
+            "voters": table.council.nodes().filter_map(name_of).collect::<Vec<_>>(),
+        },
+        "members": members(core, &table, &leaders),
+        "partitions": table
+            .partitions
+            .keys()
+            .map(|&id| partition(core, &table, id, leaders.get(&id).copied()))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn members(core: &Core, table: &Table, leaders: &BTreeMap<PartitionId, NodeId>) -> Vec<Value> {
+    let view = core.views.borrow().clone();
+    let member = |member: &scatterhoard_ring::Member| {
+        let of_partitions =
+            |(group, _, _): &(GroupId, _, _)| matches!(group, GroupId::Partition(_));
+        json!({
+            "node": member.node.to_string(),
+            "name": member.name,
+            "zone": member.zone,
+            "version": member.version,
+            "standing": match member.standing {
+                Standing::Active => "active",
+                Standing::Leaving => "leaving",
+            },
+            "alive": member.node == core.node || view.alive.contains_key(&member.node),
+            "listen": member.endpoints.listen.to_string(),
+            "any_key": member.endpoints.any_key.to_string(),
+            "http": member.endpoints.http.to_string(),
+            "peer": member.endpoints.peer.to_string(),
+            "leads": leaders.values().filter(|&&node| node == member.node).count(),
+            "replicas": table.replicas_on(member.node).filter(of_partitions).count(),
+        })
+    };
+    table.members.values().map(member).collect()
+}
+
+fn partition(core: &Core, table: &Table, id: PartitionId, leader: Option<NodeId>) -> Value {
+    let Some(partition) = table.partitions.get(&id) else { return Value::Null };
+    let hosted = core.hosting.now();
+    let ours = hosted.of_partition(id);
+    let reported = core.desk.report(GroupId::Partition(id));
+    let members = ours.map(|ours| ours.group.members());
+    let node_of = |replica| {
+        let seated = members.as_ref().and_then(|members| members.nodes.get(&replica).copied());
+        seated.or_else(|| partition.placement.node_of(replica))
+    };
+    let name_of = |replica| {
+        let member = node_of(replica).and_then(|node| table.members.get(&node));
+        member.map_or_else(|| replica.to_string(), |member| member.name.clone())
+    };
+    let (voters, learners) = match (&members, &reported) {
+        (Some(members), _) => (members.voters.clone(), members.learners.clone()),
+        (None, Some(Report { voters, learners, .. })) => (voters.clone(), learners.clone()),
+        (None, None) => Default::default(),
+    };
+    let active = table.members.values().filter(|member| member.standing == Standing::Active);
+    let wanted = usize::from(table.settings.replicas).min(active.count());
+    json!({
+        "id": id.number(),
+        "slots": [partition.slots.first().number(), partition.slots.last().number()],
+        "generation": partition.generation.number(),
+        "leader": leader.and_then(|node| table.members.get(&node)).map(|member| &member.name),
+        "term": ours.map(|ours| ours.group.leadership().borrow().term),
+        "voters": voters.iter().map(|&replica| name_of(replica)).collect::<Vec<_>>(),
+        "learners": learners.iter().map(|&replica| name_of(replica)).collect::<Vec<_>>(),
+        "wanted": partition.placement.ids().map(name_of).collect::<Vec<_>>(),
+        "keys": ours.map(|ours| ours.store.lock().keys_count()),
+        "below_replicas": voters.len() < wanted,
+    })
+}

@@ -1,0 +1,59 @@
+//! Measures how far the other members' wall clocks are from ours, so that ours can be set right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::future::join_all;
+use scatterhoard_cluster::{Lane, Target};
+use scatterhoard_ring::{Member, Table};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::core::Core;
+use crate::kind::Kind;
+
+/// How often. Clocks that run within 10 % of each other drift less than the skew that is allowed.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
+
+/// An answer that takes longer says too little about when it was given.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Measures until shutdown.
+pub(crate) async fn serve(core: Arc<Core>) {
+    let mut warned = false;
+    loop {
+        if let Some(table) = core.tables.newest() {
+            let ahead_ms = measure(&core, &table).await;
+            let median_ms = core.wall.measured(ahead_ms);
+            let allowed_ms = u64::from(table.settings.clock_skew_ms_max);
+            let off = median_ms.unsigned_abs() > allowed_ms;
+            if off && !warned {
+                warn!(median_ms, "this node's wall clock is wrong; the members' median is used");
+            }
+            warned = off;
+        }
+        tokio::select! {
+            biased;
+            () = core.shutdown.cancelled() => return,
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+        }
+    }
+}
+
+async fn measure(core: &Core, table: &Table) -> Vec<i64> {
+    let others = table.members.values().filter(|member| member.node != core.node);
+    join_all(others.map(|member| ask(core, member))).await.into_iter().flatten().collect()
+}
+
+/// How far a member's clock is ahead of ours: its answer, against the middle of the asking.
+async fn ask(core: &Core, member: &Member) -> Option<i64> {
+    let to = Target { node: member.node, addr: member.endpoints.peer };
+    let (asked, asked_at) = (core.wall.own(), Instant::now());
+    let by = asked_at + ANSWER_PATIENCE;
+    let call = core.peers.call(to, Lane::Control, Kind::Clock.number(), Bytes::new(), by);
+    let theirs = call.await.ok()?.try_get_u64().ok()?;
+    let half = u64::try_from(asked_at.elapsed().as_millis() / 2).ok()?;
+    let ours = asked.plus(half).millis();
+    Some(i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?)
+}

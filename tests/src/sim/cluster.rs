@@ -1,0 +1,630 @@
+//! A simulated cluster, told what happens to it.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use scatterhoard_node::Config;
+use scatterhoard_ring::Slot;
+use tokio::sync::mpsc;
+use turmoil::Sim;
+
+use super::client::{Client, Port, Told};
+use super::links::Links;
+use super::node::{Life, Machine, PEER};
+use super::observe::{self, Seen, Status};
+use super::trace::{Trace, tell_time};
+use super::{SimClock, chance};
+use crate::history::{Action, Answer, Operation, Recorder};
+
+/// Simulated time moves in such steps; messages arrive between them.
+const TICK: Duration = Duration::from_millis(4);
+
+/// How long a message takes.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+const LATENCY_MAX: Duration = Duration::from_millis(8);
+
+/// Segments on their way on one connection, and connections that wait to be accepted. turmoil panics
+/// where too many connections wait.
+const TCP_CAPACITY: usize = 4096;
+const UDP_CAPACITY: usize = 1024;
+
+/// How long anything may take that a story waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The machine that watches; no fault reaches it.
+const WATCHER: usize = 0;
+
+/// The machine of the story's own client.
+const TELLER: usize = 1;
+
+type Job = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a cluster is like when it is founded.
+pub struct Founding {
+    count: usize,
+    clients: usize,
+    config: Config,
+}
+
+/// A cluster of nodes numbered from 1, and machines for clients.
+pub struct Cluster {
+    sim: Sim<'static>,
+    seed: u64,
+    config: Config,
+    machines: Vec<Rc<Machine>>,
+    clients: Vec<ClientHost>,
+    links: Links,
+    recorder: Recorder,
+    teller: Option<Client>,
+    trace: Option<Trace>,
+    events: Vec<String>,
+}
+
+struct ClientHost {
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// Something under way on a client's machine.
+pub struct Running<T> {
+    result: Rc<RefCell<Option<T>>>,
+}
+
+impl<T> Running<T> {
+    /// Whether it is done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.result.borrow().is_some()
+    }
+}
+
+impl Founding {
+    /// Voters that each partition should have. By default 3.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u8) -> Self {
+        self.config.replicas = replicas;
+        self
+    }
+
+    /// Partitions. By default 3: each costs time in every tick.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.config.partitions = partitions;
+        self
+    }
+
+    /// How long a member must be gone before it is dismissed. By default 5 s.
+    #[must_use]
+    pub fn replace_after(mut self, patience: Duration) -> Self {
+        self.config.replace_after = patience;
+        self
+    }
+
+    /// Machines for clients beside the story's own.
+    #[must_use]
+    pub fn clients(mut self, count: usize) -> Self {
+        self.clients = count;
+        self
+    }
+
+    /// Founds the cluster, and waits until it is writable and fully replicated.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Cluster {
+        let mut cluster = self.start(seed);
+        cluster.settle();
+        cluster
+    }
+
+    /// Starts all nodes at once, and does not wait.
+    #[must_use]
+    pub fn start(self, seed: u64) -> Cluster {
+        chance::seed(seed);
+        let trace = std::env::var("SIM_LOG").ok().map(|filter| Trace::start(&filter));
+        let mut cluster = Cluster {
+            sim: simulation(seed),
+            seed,
+            config: self.config,
+            machines: Vec::new(),
+            clients: Vec::new(),
+            links: Links::default(),
+            recorder: Recorder::new(),
+            teller: None,
+            trace,
+            events: Vec::new(),
+        };
+        // All node's addresses come first, so that the first node's is the lowest.
+        let ips: Vec<_> = (1..=self.count).map(|node| cluster.address_of(node)).collect();
+        for client in 0..self.clients + 2 {
+            cluster.add_client(client);
+        }
+        let join: Vec<_> = ips.iter().map(|ip| format!("{ip}:{PEER}")).collect();
+        for node in 1..=self.count {
+            cluster.add_machine(node, join.clone());
+        }
+        cluster.teller = Some(cluster.client(TELLER, Port::Cluster));
+        cluster
+    }
+}
+
+fn simulation(seed: u64) -> Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH)
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(365 * 24 * 3600))
+        .min_message_latency(LATENCY_MIN)
+        .max_message_latency(LATENCY_MAX)
+        .tcp_capacity(TCP_CAPACITY)
+        .udp_capacity(UDP_CAPACITY)
+        .enable_random_order()
+        .build()
+}
+
+impl Cluster {
+    /// A cluster of so many nodes. All are told of each other; the first founds.
+    #[must_use]
+    pub fn of(count: usize) -> Founding {
+        let config = Config {
+            partitions: 3,
+            replace_after: Duration::from_secs(5),
+            leave_timeout: Duration::from_secs(10),
+            ..Config::default()
+        };
+        Founding { count, clients: 0, config }
+    }
+
+    // What clients do.
+
+    /// `SET` by the story's client.
+    pub fn set(&mut self, key: &str, value: &str) -> Told {
+        self.ask(Action::set(key.to_owned(), value.to_owned()))
+    }
+
+    /// `GET` by the story's client.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[track_caller]
+    pub fn get(&mut self, key: &str) -> Option<String> {
+        match self.ask(Action::get(key.to_owned())).acked() {
+            Answer::Value(value) => value.map(|it| String::from_utf8_lossy(&it).into_owned()),
+            other => panic!("GET was answered with {other:?}"),
+        }
+    }
+
+    /// Anything by the story's client.
+    ///
+    /// # Panics
+    /// If there is not even an end to it.
+    pub fn ask(&mut self, action: Action) -> Told {
+        let mut client = self.teller.take().expect("a story does one thing at a time");
+        let (client, told) = self.run(TELLER, async move {
+            let told = client.ask(action).await;
+            (client, told)
+        });
+        self.teller = Some(client);
+        told
+    }
+
+    /// Anything by the story's client, asked of one node alone.
+    pub fn ask_node(&mut self, node: usize, port: Port, action: Action) -> Told {
+        let mut client = self.client_of(TELLER, node, port);
+        self.run(TELLER, async move { client.ask(action).await })
+    }
+
+    /// The most redirections that a request of the story's client needed.
+    #[must_use]
+    pub fn hops_most(&self) -> usize {
+        self.teller.as_ref().map_or(0, Client::hops_most)
+    }
+
+    /// A client that knows all nodes, to be run on a machine for clients.
+    #[must_use]
+    pub fn client(&self, number: usize, port: Port) -> Client {
+        let ips: Vec<_> = self.machines.iter().map(|machine| machine.ip).collect();
+        let number = u32::try_from(number).expect("there are few clients");
+        Client::new(number, &ips, port, self.recorder.clone())
+    }
+
+    /// A client that knows one node and asks no other.
+    #[must_use]
+    pub fn client_of(&self, number: usize, node: usize, port: Port) -> Client {
+        let number = u32::try_from(number).expect("there are few clients");
+        Client::of_one(number, self.machine(node).ip, port, self.recorder.clone())
+    }
+
+    /// What all clients asked and were told.
+    #[must_use]
+    pub fn history(&self) -> Vec<Operation> {
+        self.recorder.history()
+    }
+
+    // What happens to machines and links.
+
+    /// A machine loses its power: nothing that it sent before still arrives, and nobody is told.
+    pub fn crash(&mut self, node: usize) {
+        self.note(format!("crash n{node}"));
+        let machine = Rc::clone(self.machine(node));
+        self.links.switch_off(&self.sim, machine.ip);
+        machine.set_starts(false);
+        self.sim.crash(machine.ip);
+        self.sim.bounce(machine.ip);
+    }
+
+    /// A process is killed: what it sent before still arrives, and its connections are closed.
+    pub fn kill(&mut self, node: usize) {
+        self.note(format!("kill n{node}"));
+        let machine = Rc::clone(self.machine(node));
+        machine.set_starts(false);
+        self.sim.crash(machine.ip);
+        self.sim.bounce(machine.ip);
+    }
+
+    /// Starts the node again: same name and addresses, a new life.
+    pub fn restart(&mut self, node: usize) {
+        self.note(format!("restart n{node}"));
+        let machine = Rc::clone(self.machine(node));
+        machine.set_starts(true);
+        self.sim.crash(machine.ip);
+        self.links.switch_on(&self.sim, machine.ip);
+        self.sim.bounce(machine.ip);
+    }
+
+    /// Asks a node to leave.
+    pub fn leave(&mut self, node: usize) {
+        self.note(format!("leave n{node}"));
+        self.machine(node).ask_to_leave();
+    }
+
+    /// Adds a node that is told of the first ones, and answers with its number.
+    pub fn join(&mut self) -> usize {
+        self.join_as(None)
+    }
+
+    /// Adds a node under a name that may be taken.
+    pub fn join_as(&mut self, name: Option<&str>) -> usize {
+        let node = self.machines.len() + 1;
+        self.note(format!("n{node} joins"));
+        let join = self.machines.iter().map(|machine| format!("{}:{PEER}", machine.ip)).collect();
+        self.config.name = name.map(str::to_owned);
+        self.add_machine(node, join);
+        self.config.name = None;
+        node
+    }
+
+    /// From now on nothing passes between one side and the other, except for clients.
+    pub fn split(&mut self, one: &[usize], other: &[usize]) {
+        self.note(format!("split {one:?} from {other:?}"));
+        let ways: Vec<_> = self.pairs(one, other).flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        self.links.cut(&self.sim, ways);
+    }
+
+    /// A node is split from all others.
+    pub fn isolate(&mut self, node: usize) {
+        let others: Vec<_> = self.others(node);
+        self.split(&[node], &others);
+    }
+
+    /// From now on nothing gets from one node to another; the way back stays.
+    pub fn cut(&mut self, source: usize, target: usize) {
+        self.note(format!("cut n{source} -> n{target}"));
+        let way = (self.machine(source).ip, self.machine(target).ip);
+        self.links.cut(&self.sim, [way]);
+    }
+
+    /// From now on what a node and the others send to each other waits until [`Self::heal`].
+    pub fn hold(&mut self, node: usize) {
+        self.note(format!("hold n{node}"));
+        let others = self.others(node);
+        let pairs: Vec<_> = self.pairs(&[node], &others).collect();
+        self.links.hold(&self.sim, pairs);
+    }
+
+    /// All links work again; what waited arrives.
+    pub fn heal(&mut self) {
+        self.note("heal".to_owned());
+        self.links.heal(&self.sim);
+    }
+
+    /// A node's wall clock.
+    #[must_use]
+    pub fn clock(&self, node: usize) -> &SimClock {
+        &self.machine(node).clock
+    }
+
+    /// How the process of a node is doing.
+    #[must_use]
+    pub fn life(&self, node: usize) -> Life {
+        self.machine(node).life()
+    }
+
+    /// How many machines there are.
+    #[must_use]
+    pub fn nodes_count(&self) -> usize {
+        self.machines.len()
+    }
+
+    // Time.
+
+    /// Simulated time since the beginning.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Lets time go by.
+    pub fn wait(&mut self, time: Duration) {
+        let until = self.elapsed() + time;
+        while self.elapsed() < until {
+            self.step();
+        }
+    }
+
+    /// Waits until all nodes whose process runs are members and nobody else is, every partition has a
+    /// leader and all the voters it should have, and leaders are balanced.
+    ///
+    /// # Panics
+    /// If that takes longer than two minutes.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        let by = self.elapsed() + PATIENCE;
+        let mut missing = String::new();
+        while self.elapsed() < by {
+            match self.unsettled() {
+                None => return,
+                Some(reason) => missing = reason,
+            }
+            self.wait(Duration::from_millis(200));
+        }
+        panic!("not settled after {PATIENCE:?}: {missing}");
+    }
+
+    /// Whether [`Self::settle`] would return at once.
+    pub fn is_settled(&mut self) -> bool {
+        self.unsettled().is_none()
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Panics
+    /// If that takes longer than two minutes.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let by = self.elapsed() + PATIENCE;
+        while !is_so(self) {
+            assert!(self.elapsed() < by, "not within {PATIENCE:?}: {what}");
+            self.wait(Duration::from_millis(100));
+        }
+    }
+
+    /// The node that leads a key: of all that say so of themselves, the one with the newest term.
+    ///
+    /// # Panics
+    /// If there is none for two minutes.
+    #[track_caller]
+    pub fn leader_of(&mut self, key: &str) -> usize {
+        let mut leader = None;
+        self.until("the key has a leader", |cluster| {
+            leader = cluster.leaders_of(key).into_iter().max_by_key(|&(_, term)| term);
+            leader.is_some()
+        });
+        leader.expect("there is one now").0
+    }
+
+    /// All nodes that say that they lead a key, with their terms.
+    pub fn leaders_of(&mut self, key: &str) -> Vec<(usize, u64)> {
+        let slot = Slot::of(key.as_bytes()).number().into();
+        let leads = |(node, status): (usize, Status)| {
+            let seen = status.at(slot)?;
+            (seen.leader.as_deref() == Some(status.name())).then_some((node, seen.term?))
+        };
+        self.statuses().into_iter().filter_map(leads).collect()
+    }
+
+    /// What the nodes say of a key's partition: the names of its voters, by whoever holds a replica.
+    pub fn voters_of(&mut self, key: &str) -> Vec<(usize, Vec<String>)> {
+        let slot = Slot::of(key.as_bytes()).number().into();
+        let voters = |(node, status): (usize, Status)| {
+            let seen = status.at(slot).filter(|seen| seen.keys.is_some())?;
+            Some((node, seen.voters.into_iter().collect()))
+        };
+        self.statuses().into_iter().filter_map(voters).collect()
+    }
+
+    /// The clusters that the nodes say they belong to.
+    pub fn clusters(&mut self) -> Vec<String> {
+        let mut clusters: Vec<_> =
+            self.statuses().into_iter().map(|(_, status)| status.cluster().to_owned()).collect();
+        clusters.sort();
+        clusters.dedup();
+        clusters
+    }
+
+    /// Runs something on a client's machine, and waits for its end.
+    ///
+    /// # Panics
+    /// If there is none within two minutes.
+    pub fn run<T: 'static>(&mut self, on: usize, work: impl Future<Output = T> + 'static) -> T {
+        let running = self.spawn(on, work);
+        self.finish(&running)
+    }
+
+    /// Runs something on a client's machine while the story goes on.
+    ///
+    /// # Panics
+    /// If there is no such machine.
+    pub fn spawn<T: 'static>(
+        &mut self,
+        on: usize,
+        work: impl Future<Output = T> + 'static,
+    ) -> Running<T> {
+        let result = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&result);
+        let job = Box::pin(async move {
+            let done = work.await;
+            place.replace(Some(done));
+        });
+        assert!(self.clients[on].jobs.send(job).is_ok(), "machines of clients never end");
+        Running { result }
+    }
+
+    /// Waits for the end of something.
+    ///
+    /// # Panics
+    /// If there is none within two minutes.
+    pub fn finish<T>(&mut self, running: &Running<T>) -> T {
+        let by = self.elapsed() + PATIENCE;
+        loop {
+            if let Some(result) = running.result.borrow_mut().take() {
+                return result;
+            }
+            assert!(self.elapsed() < by, "clients give up long before this");
+            self.step();
+        }
+    }
+
+    /// What was done to the cluster, and when.
+    #[must_use]
+    pub fn events(&self) -> &[String] {
+        &self.events
+    }
+
+    /// Notes an event for who reads the trace.
+    pub fn note(&mut self, event: String) {
+        tracing::info!(target: "story", "{event}");
+        self.events.push(format!("{:9.3} {event}", self.elapsed().as_secs_f64()));
+    }
+
+    /// What every node says, for people.
+    pub fn describe(&mut self) -> String {
+        let statuses = self.statuses();
+        let lines = statuses.iter().map(|(node, status)| format!("n{node}: {status}\n"));
+        let lives = self.machines.iter().map(|it| format!("{}: {:?}\n", it.name, it.life()));
+        lines.chain(lives).collect()
+    }
+
+    fn step(&mut self) {
+        tell_time(self.sim.elapsed());
+        if let Err(error) = self.sim.step() {
+            panic!("a host of the simulation ended: {error}");
+        }
+    }
+
+    /// Why the cluster is not settled; `None` if it is.
+    fn unsettled(&mut self) -> Option<String> {
+        let running: Vec<_> = (1..=self.nodes_count())
+            .filter(|&node| matches!(self.life(node), Life::Entering | Life::Member))
+            .collect();
+        let statuses = self.statuses();
+        if running.is_empty() {
+            return Some("no process runs".to_owned());
+        }
+        let silent = running.iter().find(|node| !statuses.iter().any(|(it, _)| it == *node));
+        if let Some(node) = silent {
+            return Some(format!("n{node} says nothing"));
+        }
+        let mut nodes: Vec<_> =
+            statuses.iter().map(|(_, status)| status.node().to_owned()).collect();
+        nodes.sort();
+        for (node, status) in &statuses {
+            if !status.is_ready() || !status.members().iter().eq(&nodes) {
+                return Some(format!("n{node} says {status}"));
+            }
+        }
+        let slots = statuses.first()?.1.partitions();
+        for ((first, _), _) in slots {
+            let seen = |(node, status): &(usize, Status)| Some((*node, status.at(first)?));
+            let seen: Vec<(usize, Seen)> = statuses.iter().filter_map(seen).collect();
+            let wanted = usize::from(self.config.replicas).min(running.len());
+            let full = |(_, seen): &(usize, Seen)| {
+                seen.keys.is_none() || (seen.voters.len() == wanted && seen.learners.is_empty())
+            };
+            let one_leader = seen.windows(2).all(|pair| pair[0].1.leader == pair[1].1.leader);
+            if !one_leader || !seen.iter().all(full) {
+                return Some(format!("slot {first} is seen as {seen:?}"));
+            }
+        }
+        None
+    }
+
+    /// What the nodes say that are members and answer.
+    fn statuses(&mut self) -> Vec<(usize, Status)> {
+        let member = |(at, machine): (usize, &Rc<Machine>)| {
+            (machine.life() == Life::Member).then_some((at + 1, machine.ip))
+        };
+        let members: Vec<_> = self.machines.iter().enumerate().filter_map(member).collect();
+        self.run(WATCHER, async move {
+            let asked = members.into_iter().map(async |(node, ip)| {
+                let status = observe::ask(ip).await?;
+                Some((node, status))
+            });
+            join_all(asked).await.into_iter().flatten().collect()
+        })
+    }
+
+    fn machine(&self, node: usize) -> &Rc<Machine> {
+        self.machines.get(node.wrapping_sub(1)).unwrap_or_else(|| panic!("there is no n{node}"))
+    }
+
+    fn others(&self, node: usize) -> Vec<usize> {
+        (1..=self.nodes_count()).filter(|&other| other != node).collect()
+    }
+
+    fn pairs<'a>(
+        &'a self,
+        one: &'a [usize],
+        other: &'a [usize],
+    ) -> impl Iterator<Item = (IpAddr, IpAddr)> + 'a {
+        let ip = |node: &usize| self.machine(*node).ip;
+        one.iter().flat_map(move |a| other.iter().map(move |b| (ip(a), ip(b))))
+    }
+
+    fn address_of(&mut self, node: usize) -> IpAddr {
+        self.sim.lookup(format!("n{node}"))
+    }
+
+    fn add_machine(&mut self, node: usize, join: Vec<String>) {
+        let name = format!("n{node}");
+        let ip = self.address_of(node);
+        let seed = self.seed.wrapping_mul(1009).wrapping_add(node as u64);
+        let machine = Machine::new(name.clone(), ip, seed, self.config.clone());
+        machine.set_join(join);
+        let runs = Rc::clone(&machine);
+        self.sim.host(name, move || Rc::clone(&runs).run());
+        self.links.add_host(ip);
+        self.machines.push(machine);
+    }
+
+    fn add_client(&mut self, number: usize) {
+        let name = format!("c{number}");
+        let (jobs, mut waiting) = mpsc::unbounded_channel::<Job>();
+        self.sim.client(name.as_str(), async move {
+            while let Some(job) = waiting.recv().await {
+                tokio::task::spawn_local(job);
+            }
+            Ok(())
+        });
+        self.links.add_host(self.sim.lookup(name));
+        self.clients.push(ClientHost { jobs });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Self { seed, events, trace, .. } = self;
+        eprintln!("what was done (seed {seed}):\n{}", events.join("\n"));
+        if let Some(trace) = trace {
+            eprintln!("what happened:\n{}", trace.text());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What nodes say about themselves and the cluster, over their admin interface.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use turmoil::net::TcpStream;
+
+use super::node::HTTP;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One node's word on the cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Status(Value);
+
+/// One node's word on one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) leader: Option<String>,
+    pub(super) term: Option<u64>,
+    pub(super) voters: BTreeSet<String>,
+    pub(super) learners: BTreeSet<String>,
+    pub(super) keys: Option<u64>,
+}
+
+/// Asks a node; `None` if it does not answer, or is no member.
+pub(super) async fn ask(node: IpAddr) -> Option<Status> {
+    let page =
+        timeout(PATIENCE, get(SocketAddr::new(node, HTTP), "/api/status")).await.ok()?.ok()?;
+    let body = page.split_once("\r\n\r\n")?.1;
+    let value: Value = serde_json::from_str(body).ok()?;
+    (!value["cluster"].is_null()).then_some(Status(value))
+}
+
+async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).await?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+impl Status {
+    pub(super) fn name(&self) -> &str {
+        self.0["name"].as_str().unwrap_or_default()
+    }
+
+    pub(super) fn node(&self) -> &str {
+        self.0["node"].as_str().unwrap_or_default()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.0["ready"] == Value::Bool(true)
+    }
+
+    pub(super) fn cluster(&self) -> &str {
+        self.0["cluster"].as_str().unwrap_or_default()
+    }
+
+    /// The members' node ids.
+    pub(super) fn members(&self) -> BTreeSet<String> {
+        let members = self.0["members"].as_array().into_iter().flatten();
+        members.filter_map(|member| member["node"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Every partition, with the first and the last of its slots.
+    pub(super) fn partitions(&self) -> Vec<((u64, u64), Seen)> {
+        let partitions = self.0["partitions"].as_array().into_iter().flatten();
+        let of = |partition: &Value| {
+            let slots = &partition["slots"];
+            let seen = Seen {
+                leader: partition["leader"].as_str().map(str::to_owned),
+                term: partition["term"].as_u64(),
+                voters: names(&partition["voters"]),
+                learners: names(&partition["learners"]),
+                keys: partition["keys"].as_u64(),
+            };
+            ((slots[0].as_u64().unwrap_or(0), slots[1].as_u64().unwrap_or(0)), seen)
+        };
+        partitions.map(of).collect()
+    }
+
+    /// The partition of a slot.
+    pub(super) fn at(&self, slot: u64) -> Option<Seen> {
+        let mut partitions = self.partitions().into_iter();
+        partitions.find(|((first, last), _)| (*first..=*last).contains(&slot)).map(|(_, seen)| seen)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn names(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
