@@ -41,12 +41,15 @@ impl Replicas {
         self.0.lock().values().cloned().collect()
     }
 
-    /// Our replica of a group, the one of its latest generation.
+    /// Our replica of a group: the one that leads if there are several, or the latest.
     pub(crate) fn of(&self, group: GroupId) -> Option<Arc<Group>> {
         let held = self.0.lock();
         let of_it = held.values().filter(|held| held.group.spec().group == group);
         of_it
-            .max_by_key(|held| (held.group.spec().generation, held.group.spec().replica))
+            .max_by_key(|held| {
+                let spec = held.group.spec();
+                (held.group.leads(), spec.generation, spec.replica)
+            })
             .map(|held| Arc::clone(&held.group))
     }
 
@@ -121,20 +124,29 @@ pub(crate) async fn open_partition(
     replica: ReplicaId,
 ) -> Option<Arc<Partition>> {
     let slots = table.partitions.get(&id)?.slots;
-    let (seed, value_bytes_max) = (table.settings.hash_seed, core.config.value_bytes_max);
+    let seed = table.settings.hash_seed;
+    let value_bytes_max = table.settings.value_bytes_max as usize;
     let empty = move || Store::new(slots, seed, value_bytes_max);
     let store = Arc::new(Mutex::new(empty()));
     let clock = Arc::new(PartitionClock::new(Instant::now(), UnixMillis::new(0)));
     let machine = Arc::new(StoreMachine {
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
+        skew_ms_max: table.settings.clock_skew_ms_max.into(),
         wall: core.wall.clone(),
         stats: Arc::clone(&core.stats),
         empty: Box::new(empty),
     });
     let spec = spec_of(core, table, GroupId::Partition(id), generation, replica);
     let group = core.groups.open(spec, machine, &core.tables).await;
-    let (partition, queue) = Partition::new(slots, id, Arc::clone(&group), store, clock);
+    let (partition, queue) = Partition::new(
+        slots,
+        id,
+        Arc::clone(&group),
+        store,
+        clock,
+        usize::from(table.settings.replicas_min),
+    );
     core.tasks.spawn(proposer::serve(Arc::clone(core), Arc::clone(&partition), queue));
     core.hosting.add(Arc::clone(&partition));
     info!(partition = %id, %replica, "replica opened");
@@ -210,10 +222,12 @@ async fn is_gone(core: &Core, table: &Table, spec: &GroupSpec) -> bool {
 
 async fn close(core: &Core, held: &Held) {
     let spec = held.group.spec();
-    if let Some(partition) = &held.partition {
-        core.hosting.remove(partition);
-    }
     core.replicas.0.lock().remove(&spec.replica);
+    if let Some(partition) = &held.partition {
+        let of_it = |it: Held| it.partition.filter(|other| other.id == partition.id);
+        let other = core.replicas.all().into_iter().filter_map(of_it).last();
+        core.hosting.remove(partition, other);
+    }
     core.groups.close(spec.replica).await;
     info!(group = %spec.group, replica = %spec.replica, "replica closed: it is not a member any more");
     core.routes_changed();

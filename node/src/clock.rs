@@ -89,6 +89,14 @@ impl PartitionClock {
         self.at_origin.store(start.saturating_sub(self.elapsed(now)), Ordering::SeqCst);
     }
 
+    /// Sets the clock forward if it has fallen behind `right` at `now`: monotonic clocks drift, and stop
+    /// while a machine is suspended.
+    pub(crate) fn keep_up(&self, now: Instant, right: UnixMillis) {
+        if self.at(now) < right {
+            self.start(now, right);
+        }
+    }
+
     /// The time at `now`; never before a time given out earlier.
     pub(crate) fn at(&self, now: Instant) -> UnixMillis {
         let millis = self.at_origin.load(Ordering::Relaxed).saturating_add(self.elapsed(now));

@@ -1,6 +1,6 @@
 //! What the parts of a node share: one handle through which sessions, partitions and peers meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -156,13 +156,23 @@ impl Core {
         }
     }
 
-    /// The addresses that the configuration names for joining, as far as they can be resolved.
-    pub(crate) async fn join_addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses = Vec::new();
+    /// The addresses that the configuration names for joining: those that can be resolved, and the
+    /// names that cannot.
+    pub(crate) async fn join_addresses(&self) -> (BTreeSet<SocketAddr>, Vec<String>) {
+        let (mut addresses, mut unresolved) = (BTreeSet::new(), Vec::new());
         for name in &self.config.join {
-            addresses.extend(self.net.resolve(name).await.ok().into_iter().flatten().next());
+            match self.net.resolve(name).await {
+                Ok(found) if !found.is_empty() => addresses.extend(found),
+                Ok(_) | Err(_) => unresolved.push(name.clone()),
+            }
         }
-        addresses
+        (addresses, unresolved)
+    }
+
+    /// Bytes that a value may have, by the cluster's settings.
+    pub(crate) fn value_bytes_max(&self) -> usize {
+        let table = self.tables.newest();
+        table.map_or(self.config.value_bytes_max, |table| table.settings.value_bytes_max as usize)
     }
 
     /// Tells those who wait that routing may have changed.

@@ -65,19 +65,26 @@ impl Hosting {
         Arc::clone(&self.0.read())
     }
 
-    /// Adds a replica, or puts a later generation in the place of an earlier one.
+    /// Adds a replica. One of the same partition that leads stays in its place: a node may have a
+    /// second replica while its first one is still on its way out.
     pub(crate) fn add(&self, partition: Arc<Partition>) {
         self.change(|partitions| {
-            partitions.insert(partition.id, partition);
+            if !partitions.get(&partition.id).is_some_and(|held| held.leads()) {
+                partitions.insert(partition.id, partition);
+            }
         });
     }
 
-    /// Takes a replica away, if it is still this one.
-    pub(crate) fn remove(&self, partition: &Arc<Partition>) {
+    /// Takes a replica away; another one of the same partition takes its place, if there is one.
+    pub(crate) fn remove(&self, partition: &Arc<Partition>, other: Option<Arc<Partition>>) {
         self.change(|partitions| {
-            if partitions.get(&partition.id).is_some_and(|held| Arc::ptr_eq(held, partition)) {
-                partitions.remove(&partition.id);
+            if !partitions.get(&partition.id).is_some_and(|held| Arc::ptr_eq(held, partition)) {
+                return;
             }
+            match other {
+                Some(other) => partitions.insert(other.id, other),
+                None => partitions.remove(&partition.id),
+            };
         });
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct StoreMachine {
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) clock: Arc<PartitionClock>,
     pub(crate) wall: Arc<dyn WallClock>,
+    /// How far members' clocks may be apart, in milliseconds.
+    pub(crate) skew_ms_max: u64,
     pub(crate) stats: Arc<Stats>,
     pub(crate) empty: Box<dyn Fn() -> Store + Send + Sync>,
 }
@@ -45,7 +47,9 @@ impl Machine for StoreMachine {
     }
 
     fn begin_to_lead(&self) {
-        let start = self.wall.now().max(self.store.lock().stamp());
+        // Ahead by as much as the last leader's clock may have been: what it saw expired, and answered
+        // without logging anything, must not come back.
+        let start = self.wall.now().plus(self.skew_ms_max).max(self.store.lock().stamp());
         self.clock.start(Instant::now(), start);
     }
 

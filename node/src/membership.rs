@@ -68,7 +68,7 @@ pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
     }
     let mut said = Instant::now() - SAY_AGAIN;
     loop {
-        let addresses: BTreeSet<_> = core.join_addresses().await.into_iter().collect();
+        let (addresses, unresolved) = core.join_addresses().await;
         let me = core.endpoints.peer;
         let others: BTreeSet<_> = addresses.iter().copied().filter(|&addr| addr != me).collect();
         let mut silent = Vec::new();
@@ -85,6 +85,9 @@ pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
                 None => return Ok(()),
                 Some(reason) => say(&mut said, &reason),
             }
+        } else if !unresolved.is_empty() {
+            // Who is behind a name that does not resolve may have founded a cluster already.
+            say(&mut said, &format!("cannot resolve {unresolved:?}"));
         } else if addresses.first() == Some(&me) && silent.is_empty() {
             return found(core).await;
         } else if !silent.is_empty() {
@@ -143,6 +146,7 @@ async fn found(core: &Arc<Core>) -> Result<(), StartError> {
         replicas_min: config.replicas_min,
         replace_after_ms: u32::try_from(config.replace_after.as_millis()).unwrap_or(u32::MAX),
         hash_seed: core.chance.roll(),
+        value_bytes_max: u32::try_from(config.value_bytes_max).unwrap_or(u32::MAX),
         ..Settings::default()
     };
     let cluster = core.chance.cluster_id();
@@ -201,7 +205,7 @@ async fn join(
 async fn settle(core: &Arc<Core>, table: &Arc<Table>) -> Result<(), StartError> {
     core.peers.set_cluster(table.cluster);
     let others = table.members.values().filter(|member| member.node != core.node);
-    let seeds = others.map(|member| member.endpoints.peer).chain(core.join_addresses().await);
+    let seeds = others.map(|member| member.endpoints.peer).chain(core.join_addresses().await.0);
     let config = GossipConfig {
         cluster: table.cluster,
         node: core.node,
@@ -259,6 +263,9 @@ pub(crate) async fn admit(core: &Arc<Core>, request: &[u8]) -> Admission {
     if table.members.contains_key(&member.node) {
         return Admission::Admitted(table);
     }
+    if let Err(reason) = is_there(core, &member).await {
+        return Admission::Wait(reason);
+    }
     let same_process =
         table.members.values().find(|other| other.endpoints.peer == member.endpoints.peer);
     let replaces = match (same_process, table.member_named(&member.name)) {
@@ -285,9 +292,25 @@ pub(crate) async fn admit(core: &Arc<Core>, request: &[u8]) -> Admission {
             Some(table) => Admission::Admitted(table),
             None => Admission::Ask(None),
         },
-        Ok(Err(refusal)) => Admission::Refused(refusal.to_string()),
+        // The table has moved on while we decided; the next attempt sees it.
+        Ok(Err(refusal)) => Admission::Wait(refusal.to_string()),
         Err(error) => Admission::Wait(error.to_string()),
     }
+}
+
+/// Proves that the node that asks is bound to the peer address it names: the handshake there says who
+/// it is. Only then has whoever was bound there before ended.
+async fn is_there(core: &Core, member: &Member) -> Result<(), String> {
+    let addr = member.endpoints.peer;
+    let to = Target { node: member.node, addr };
+    let by = Instant::now() + ASK_PATIENCE;
+    let body = Bytes::from_static(&[MESSAGES]);
+    let called = core.peers.call(to, Lane::Control, Kind::Probe.number(), body, by).await;
+    called.map(|_| ()).map_err(|error| {
+        format!(
+            "this node is not reached at its own peer address {addr} ({error}); see --advertise"
+        )
+    })
 }
 
 pub(crate) fn put_admission(admission: &Admission) -> Bytes {

@@ -1,5 +1,6 @@
 //! A node from its start to its end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use scatterhoard_cluster::{Identity, Limits, Listener, Network, Peers, View};
 use scatterhoard_replication::{AddressOf, Groups, Tables};
 use scatterhoard_ring::{Endpoints, GroupId, NodeId};
@@ -262,10 +264,19 @@ fn advertised(config: &Config, bound: &Endpoints) -> Endpoints {
     }
 }
 
-/// Where a node is, by the table: gossip may be wrong, and is not asked.
+/// Where a node is, by the table: gossip may be wrong, and is not asked. A member that was dismissed
+/// may still vote in a group until its replica is replaced, so where it was is remembered.
 fn address_of(tables: Tables) -> AddressOf {
+    let known = Mutex::new(BTreeMap::new());
     Arc::new(move |node| {
         let table = tables.newest()?;
-        table.members.get(&node).map(|member| member.endpoints.peer)
+        let mut known = known.lock();
+        match table.members.get(&node) {
+            Some(member) => {
+                known.insert(node, member.endpoints.peer);
+                Some(member.endpoints.peer)
+            }
+            None => known.get(&node).copied(),
+        }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use scatterhoard_replication::{Group, Lease, ReadError};
@@ -61,8 +61,8 @@ pub(crate) struct Partition {
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) clock: Arc<PartitionClock>,
     pub(crate) budget: Budget,
-    /// Fewer voters than the cluster's minimum: writes are refused as not done.
-    pub(crate) too_few_replicas: AtomicBool,
+    /// Voters below which writes are refused as not done.
+    replicas_min: usize,
     units: mpsc::Sender<Unit>,
 }
 
@@ -74,24 +74,22 @@ impl Partition {
         group: Arc<Group>,
         store: Arc<Mutex<Store>>,
         clock: Arc<PartitionClock>,
+        replicas_min: usize,
     ) -> (Arc<Self>, mpsc::Receiver<Unit>) {
         let (units, queue) = mpsc::channel(QUEUE_COUNT_MAX);
-        let partition = Self {
-            id,
-            slots,
-            group,
-            store,
-            clock,
-            budget: Budget::default(),
-            too_few_replicas: AtomicBool::new(false),
-            units,
-        };
+        let partition =
+            Self { id, slots, group, store, clock, budget: Budget::default(), replicas_min, units };
         (Arc::new(partition), queue)
     }
 
     /// Whether this replica leads and may be asked.
     pub(crate) fn leads(&self) -> bool {
         self.group.leads()
+    }
+
+    /// Whether the partition has fewer voters than the cluster demands for writes.
+    pub(crate) fn has_too_few_replicas(&self) -> bool {
+        self.group.voters_count() < self.replicas_min
     }
 
     /// Puts a unit into the queue, in the order of calls if there is room.

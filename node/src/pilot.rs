@@ -84,12 +84,14 @@ async fn look(core: &Arc<Core>, watch: &mut Watch) {
     for _ in 0..CHANGES_COUNT_MAX {
         let Some(table) = core.tables.newest() else { return };
         let seen = |node: NodeId| alive.contains(&node) || core.peers.connected(node);
+        let reports = core.desk.reports();
         let gone = watch.gone(&table, Instant::now(), seen);
+        let gone = gone.filter(|&node| is_dispensable(&table, &reports, node));
         // With less than a majority in view, the view is not ripe yet: moving what seems to be lost
         // would move everything here.
         let ripe = 2 * table.members.keys().filter(|node| alive.contains(node)).count()
             > table.members.len();
-        let planned = || plan(&table, &core.desk.reports(), &alive).filter(|_| ripe);
+        let planned = || plan(&table, &reports, &alive).filter(|_| ripe);
         let change = gone.map(|node| Change::Dismiss { node }).or_else(planned);
         let Some(change) = change else { return };
         info!(?change, "the council decides");
@@ -99,6 +101,17 @@ async fn look(core: &Arc<Core>, watch: &mut Watch) {
             Err(error) => return warn!(%error, "the council could not decide"),
         }
     }
+}
+
+/// Whether every group that a silent member belongs to lives without it: its leader has lately heard
+/// from a quorum. Otherwise the member may hold what nobody else has, and silence is no reason to give
+/// that up.
+fn is_dispensable(table: &Table, reports: &Reports, node: NodeId) -> bool {
+    let with_it = table.groups().filter(|(_, _, placement)| placement.replica_on(node).is_some());
+    with_it.into_iter().all(|(group, generation, placement)| {
+        let others = placement.nodes().any(|other| other != node);
+        others && reports.get(&group).is_some_and(|report| report.generation == generation)
+    })
 }
 
 /// Since when each member has not been seen, by a node that was awake all the time.

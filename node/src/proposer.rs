@@ -1,6 +1,7 @@
 //! Gathers the writes that wait for a partition into one entry at a time, and hands out the answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -27,6 +28,9 @@ const ENTRY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes evicted beyond what is needed, so that not every write has to evict.
 const EVICT_BYTES_MIN: u64 = 64 * 1024;
 
+/// How long writers of a congested partition wait before its log is looked at again.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
+
 type Answers = Vec<(usize, oneshot::Sender<Result<Vec<Reply<'static>>, WriteError>>)>;
 
 /// Serves a partition's queue until its group ends.
@@ -45,6 +49,14 @@ pub(crate) async fn serve(
             count = queue.recv_many(&mut waiting, UNITS_COUNT_MAX),
                 if under_way.len() < ENTRIES_COUNT_MAX => if count == 0 { break },
         }
+        if must_evict(&partition) {
+            // A victim is chosen by what the store holds now: with an entry under way, the key may have
+            // become another.
+            while under_way.next().await.is_some() {}
+        }
+        while partition.group.is_congested() && partition.leads() {
+            tokio::time::sleep(CONGESTION_PAUSE).await;
+        }
         // Refused before submission: the one error after which nothing can have happened.
         if !partition.leads() {
             refuse(waiting.drain(..));
@@ -52,7 +64,8 @@ pub(crate) async fn serve(
         }
         let mut units = waiting.drain(..).peekable();
         while units.peek().is_some() {
-            let (entry, answers, skipped) = gather(&core, &partition, &mut units);
+            let may_evict = under_way.is_empty();
+            let (entry, answers, skipped) = gather(&core, &partition, may_evict, &mut units);
             match partition.group.propose(entry).await {
                 Ok(outcome) => {
                     let answered = async move { answer(outcome.await, answers, skipped) };
@@ -83,12 +96,13 @@ pub(crate) async fn propose_time(partition: &Partition) {
 fn gather(
     core: &Core,
     partition: &Partition,
+    may_evict: bool,
     units: &mut std::iter::Peekable<impl Iterator<Item = Unit>>,
 ) -> (Bytes, Answers, usize) {
     let mut bytes = Vec::with_capacity(1024);
     let now = partition.time(Instant::now());
     encode_header(&mut bytes, now);
-    let skipped = evict(core, partition, &mut bytes, now);
+    let skipped = if may_evict { evict(core, partition, &mut bytes, now) } else { 0 };
     let mut answers = Vec::new();
     let mut first = true;
     while let Some(unit) =
@@ -99,6 +113,10 @@ fn gather(
         answers.push((unit.steps_count, unit.answer));
     }
     (Bytes::from(bytes), answers, skipped)
+}
+
+fn must_evict(partition: &Partition) -> bool {
+    partition.is_full() && *partition.budget.policy.lock() != Policy::NoEviction
 }
 
 fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMillis) -> usize {

@@ -10,6 +10,7 @@ use scatterhoard_ring::{GroupId, NodeId, Table};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::kind::Kind;
 use crate::partition::Partition;
@@ -23,6 +24,7 @@ const PULL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs until shutdown.
 pub(crate) async fn serve(core: Arc<Core>) {
+    let mut said = false;
     loop {
         tokio::select! {
             biased;
@@ -31,15 +33,14 @@ pub(crate) async fn serve(core: Arc<Core>) {
         }
         pull_newer_table(&core).await;
         let Some(table) = core.tables.newest() else { continue };
-        if !table.members.contains_key(&core.node) {
-            if !core.leaving.load(Ordering::SeqCst) {
-                error!("dismissed from the cluster; stopping");
-            }
+        if !table.members.contains_key(&core.node) && is_expendable(&core, &mut said) {
             core.dismissed.cancel();
             return;
         }
         core.advertise();
+        let (now, wall) = (Instant::now(), core.wall.now());
         for partition in core.hosting.now().iter() {
+            partition.clock.keep_up(now, wall);
             set_limits(&core, &table, partition);
             if partition.leads() && due(partition) {
                 let partition = Arc::clone(partition);
@@ -48,6 +49,17 @@ pub(crate) async fn serve(core: Arc<Core>) {
         }
         core.stats.sample();
     }
+}
+
+/// Whether a dismissed node may go. As long as a group still counts on a replica here, that replica
+/// stays: its data may be needed, and dismissal is no proof that it is not.
+fn is_expendable(core: &Core, said: &mut bool) -> bool {
+    let held = core.replicas.all().len();
+    if !*said && !core.leaving.load(Ordering::SeqCst) {
+        *said = true;
+        error!(held, "dismissed from the cluster; stopping once no group counts on this node");
+    }
+    held == 0
 }
 
 /// A partition may use what the poorest of its replicas' nodes grants it.
@@ -59,10 +71,6 @@ fn set_limits(core: &Core, table: &Table, partition: &Partition) {
     let least = granted.map(|seen| seen.advert.budget_bytes).min().unwrap_or(u64::MAX);
     partition.budget.bytes_max.store(least.min(core.replica_budget()), Ordering::Relaxed);
     *partition.budget.policy.lock() = core.settings.policy();
-    if let Some(report) = partition.group.report() {
-        let few = report.voters.len() < usize::from(table.settings.replicas_min);
-        partition.too_few_replicas.store(few, Ordering::Relaxed);
-    }
 }
 
 fn due(partition: &Partition) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::lease::{Lease, LeaseWord, lease_length};
 use crate::log::Log;
 use crate::machine::{Applier, Machine};
 use crate::network::{Link, Senders};
-use crate::raft::{self, Answer, Payload, Raft, Seat, epoch_of};
+use crate::raft::{self, Answer, LogId, Payload, Raft, Seat, epoch_of};
 use crate::wire::Header;
 use crate::{Timers, keeper};
 
@@ -114,6 +114,8 @@ pub struct Group {
     lease: LeaseWord,
     /// No lease is granted in this term or an earlier one: leadership was, or is being, given away.
     lease_given_up: AtomicU64,
+    /// Voters of the membership in force.
+    voters_count: AtomicUsize,
     /// No lease without a deadline is granted in this term or an earlier one: the sole voter has asked
     /// for company, and the metrics may show that late.
     sole_lease_given_up: AtomicU64,
@@ -155,6 +157,7 @@ impl Group {
             log,
             lease: LeaseWord::new(Instant::now()),
             lease_given_up: AtomicU64::new(0),
+            voters_count: AtomicUsize::new(0),
             sole_lease_given_up: AtomicU64::new(0),
             leadership: watch::Sender::new(Leadership::default()),
             ended,
@@ -258,13 +261,23 @@ impl Group {
         self.leadership.borrow().ready
     }
 
-    /// What a leader tells the council of its group; `None` if this replica does not lead.
+    /// Voters of the membership in force; during a change, of the half that has fewer.
+    #[must_use]
+    pub fn voters_count(&self) -> usize {
+        self.voters_count.load(Ordering::Relaxed)
+    }
+
+    /// What a leader tells the council of its group; `None` if this replica does not lead, or has not
+    /// heard from a quorum lately: then it cannot vouch for the group.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         let Members { voters, learners, epoch, .. } = self.members();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        (metrics.state == ServerState::Leader).then(|| Report {
+        let recent = Duration::from_millis(2 * u64::from(self.spec.timers.election_ms_max));
+        let alone = voters.iter().eq([&self.spec.replica]);
+        let heard = alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < recent);
+        (metrics.state == ServerState::Leader && heard).then(|| Report {
             generation: self.spec.generation,
             term: metrics.current_term,
             leader: self.spec.replica,
@@ -293,6 +306,13 @@ impl Group {
     #[must_use]
     pub fn applied_index(&self) -> u64 {
         self.raft.metrics().borrow_watched().last_applied.map_or(0, |log_id| log_id.index)
+    }
+
+    /// Whether the log is so long that writers should wait: a follower that keeps up badly, or a
+    /// snapshot under way, still needs it.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.log.size().bytes > keeper::LOG_BYTES_CONGESTED
     }
 
     /// Bytes that the log takes in memory.
@@ -342,12 +362,14 @@ impl Group {
         self.lease.revoke();
     }
 
-    /// A sole voter's lease has no deadline, so it must end before another can be voted for. From here
-    /// on this term's leases come from acknowledgements only.
-    pub(crate) fn give_up_sole_lease(&self) {
-        let term = self.leadership.borrow().term;
-        self.sole_lease_given_up.fetch_max(term, Ordering::SeqCst);
+    /// A sole voter's lease has no deadline, so it must end before another can be voted for: from here
+    /// on leases come from acknowledgements only, until the change is known to be through. If it is not
+    /// known, for the rest of the term.
+    pub(crate) fn expect_company(&self) -> Company<'_> {
+        let term = self.raft.metrics().borrow_watched().current_term;
+        let before = self.sole_lease_given_up.fetch_max(term, Ordering::SeqCst);
         self.lease.revoke();
+        Company { group: self, term, before }
     }
 
     fn successor(&self, wanted: Option<ReplicaId>) -> Option<(u64, ReplicaId)> {
@@ -382,6 +404,7 @@ impl Group {
     /// Looks once; answers with when to look again.
     fn look(&self, now: Instant) -> impl Future<Output = ()> + use<> {
         let seen = self.seen();
+        self.voters_count.store(seen.voters_count, Ordering::Relaxed);
         let leads = seen.leadership.leader.is_some_and(|it| it.replica == self.spec.replica);
         self.leadership.send_if_modified(|before| {
             let changed = *before != seen.leadership;
@@ -458,13 +481,45 @@ impl Group {
             }
             None => LeaseSeen::None,
         };
-        Seen { leadership: Leadership { term: metrics.current_term, leader, ready }, lease }
+        let halves = membership.get_joint_config().iter().map(BTreeSet::len);
+        let voters_count = halves.min().unwrap_or(0);
+        let leadership = Leadership { term: metrics.current_term, leader, ready };
+        Seen { leadership, lease, voters_count }
+    }
+}
+
+/// A membership change under way, as far as the lease of a sole voter is concerned.
+pub(crate) struct Company<'a> {
+    group: &'a Group,
+    term: u64,
+    before: u64,
+}
+
+impl Company<'_> {
+    /// The change was committed at `log_id`. Waits until what the lease is judged by has seen it.
+    pub(crate) async fn came(self, log_id: LogId) {
+        let seen = |metrics: &openraft::RaftMetrics<raft::Types>| {
+            *metrics.membership_config.log_id() >= Some(log_id)
+        };
+        let patience = Some(Duration::from_secs(1));
+        if self.before < self.term
+            && self.group.raft.wait(patience).metrics(seen, "membership seen").await.is_ok()
+        {
+            let given_up = &self.group.sole_lease_given_up;
+            let _changed_by_another = given_up.compare_exchange(
+                self.term,
+                self.before,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+        }
     }
 }
 
 struct Seen {
     leadership: Leadership,
     lease: LeaseSeen,
+    voters_count: usize,
 }
 
 enum LeaseSeen {

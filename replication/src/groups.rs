@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -43,6 +44,7 @@ struct Inner {
     replicas: RwLock<HashMap<ReplicaId, Replica>>,
     inboxes: Mutex<HashMap<(u64, ReplicaId), mpsc::Sender<Append>>>,
     arrivals: Mutex<HashMap<ReplicaId, Arrival>>,
+    sessions: AtomicU64,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -77,6 +79,7 @@ impl Groups {
             replicas: RwLock::default(),
             inboxes: Mutex::default(),
             arrivals: Mutex::default(),
+            sessions: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             shutdown,
         }))
@@ -218,6 +221,7 @@ impl Groups {
             Kind::SnapshotOpen => {
                 let vote = wire::take_vote(&mut body)?;
                 let meta = wire::take_snapshot_meta(&mut body)?;
+                wire::check_snapshot(&vote, &meta)?;
                 let session = self.arrival_opened(&to, vote, meta);
                 reply.send(Bytes::copy_from_slice(&session.to_be_bytes()));
             }
@@ -266,7 +270,8 @@ impl Groups {
         let mut arrivals = self.0.arrivals.lock();
         arrivals.retain(|_, arrival| now - arrival.heard < SNAPSHOT_PATIENCE);
         let replica = to.group.spec().replica;
-        let session = arrivals.get(&replica).map_or(1, |arrival| arrival.session + 1);
+        // Never the same twice, so that a late piece cannot join another sender's snapshot.
+        let session = self.0.sessions.fetch_add(1, Ordering::Relaxed);
         let staging = to.machine.stage();
         let arrival = Arrival { session, next: 0, vote, meta, staging, heard: now };
         arrivals.insert(replica, arrival);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
+use scatterhoard_ring::ReplicaId;
 
 use crate::group::Group;
 use crate::raft::Raft;
@@ -17,9 +19,15 @@ const LOG_BYTES_HIGH: usize = 8 << 20;
 /// A purge leaves this much, so that a follower that was away for a moment needs no snapshot.
 const LOG_BYTES_LOW: usize = 4 << 20;
 
+/// A log above this makes writers wait, so that followers and snapshots that are alive can catch up.
+pub(crate) const LOG_BYTES_CONGESTED: usize = 32 << 20;
+
 /// A log above this is purged even if a follower, or a snapshot under way, still needs it: they then
-/// begin with a new snapshot.
-const LOG_BYTES_MAX: usize = 48 << 20;
+/// begin with a new snapshot. Reached only if what is needed does not move at all.
+const LOG_BYTES_MAX: usize = 64 << 20;
+
+/// A follower that has not acknowledged anything for this long needs nothing for now.
+const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Purges as needed until the replica ends.
 pub(crate) async fn keep(group: Arc<Group>) {
@@ -47,13 +55,18 @@ async fn purge(group: &Group) {
     }
 }
 
-/// The last index that every follower has, and every snapshot under way begins after.
+/// The last index that every follower has that is alive, and every snapshot under way begins after.
 fn needed_from(raft: &Raft) -> u64 {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let Some(followers) = &metrics.replication else { return u64::MAX };
-    let matched = followers.values().map(|matched| matched.map_or(0, |log_id| log_id.index));
-    matched.min().unwrap_or(u64::MAX)
+    let heard = metrics.heartbeat.as_ref();
+    let alive = |id: &ReplicaId| {
+        let at = heard.and_then(|heard| heard.get(id).copied().flatten());
+        at.is_some_and(|at| at.elapsed() < FOLLOWER_PATIENCE)
+    };
+    let matched = followers.iter().filter(|(id, _)| alive(id));
+    matched.map(|(_, matched)| matched.map_or(0, |log_id| log_id.index)).min().unwrap_or(u64::MAX)
 }
 
 /// Purges the whole log up to what is applied.

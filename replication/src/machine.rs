@@ -102,6 +102,7 @@ impl RaftStateMachine<Types> for Applier {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let mut answer = Answer::NONE;
+            let mut membership = None;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(payload) => {
@@ -110,12 +111,18 @@ impl RaftStateMachine<Types> for Applier {
                         .apply(entry.log_id.index, &payload.0, responder.is_some())
                         .map_err(io::Error::other)?;
                 }
-                EntryPayload::Membership(membership) => {
-                    self.place.lock().membership =
-                        StoredMembership::new(Some(entry.log_id), membership);
+                EntryPayload::Membership(changed) => {
+                    membership = Some(StoredMembership::new(Some(entry.log_id), changed));
                 }
             }
-            self.place.lock().applied = Some(entry.log_id);
+            {
+                // Both at once: a snapshot marked in between would name a membership it has not seen.
+                let mut place = self.place.lock();
+                place.applied = Some(entry.log_id);
+                if let Some(membership) = membership {
+                    place.membership = membership;
+                }
+            }
             if let Some(responder) = responder {
                 responder.send(answer);
             }

@@ -38,7 +38,8 @@ struct Seen {
     /// The newest membership, whether committed or not.
     voters: BTreeSet<ReplicaId>,
     learners: BTreeSet<ReplicaId>,
-    joint: bool,
+    /// During a change: the voters it leads to.
+    joint: Option<BTreeSet<ReplicaId>>,
     committed: bool,
     /// The epoch that the membership serves.
     epoch: Epoch,
@@ -56,6 +57,8 @@ enum Step {
     Wait,
     /// Invite these as learners.
     Invite(BTreeSet<ReplicaId>),
+    /// Finish a change that was left half done: make these the voters.
+    Finish(BTreeSet<ReplicaId>),
     /// Make exactly these the voters, and take leave of these learners.
     Seat { voters: BTreeSet<ReplicaId>, leaving: BTreeSet<ReplicaId> },
     /// Hand the leadership over.
@@ -85,10 +88,10 @@ fn next_step(seen: &Seen, placement: &Placement) -> Step {
     if !seen.committed {
         return Step::Wait;
     }
-    if seen.joint {
-        // A change whose leader was lost half-way: it is finished before anything else begins.
-        let voters = seen.voters.intersection(&target).copied().chain([seen.me]).collect();
-        return Step::Seat { voters, leaving: BTreeSet::new() };
+    if let Some(voters) = &seen.joint {
+        // A change whose leader was lost half-way: it goes where it was decided to go, since only
+        // those have caught up, before anything else begins.
+        return Step::Finish(voters.clone());
     }
     let strangers: BTreeSet<_> =
         target.difference(&seen.voters).filter(|id| !seen.learners.contains(id)).copied().collect();
@@ -167,7 +170,7 @@ fn seen(group: &Group) -> Option<(Seen, Option<LogId>)> {
         me: group.spec().replica,
         voters: membership.voter_ids().collect(),
         learners: membership.learner_ids().collect(),
-        joint: membership.get_joint_config().len() > 1,
+        joint: membership.get_joint_config().get(1..).and_then(|later| later.last().cloned()),
         committed: effective.log_id() == metrics.committed_membership_config.log_id(),
         epoch: epoch_of(membership),
         matched: matched.filter_map(|(&id, at)| Some((id, at.as_ref()?.index))).collect(),
@@ -190,6 +193,9 @@ async fn take(group: &Group, placement: &Placement, step: Step, guard: Option<Lo
     };
     match step {
         Step::Settled | Step::Wait => {}
+        Step::Finish(voters) => {
+            return change(group, ChangeMembers::ReplaceAllVoters(voters), guard).await;
+        }
         Step::Invite(newcomers) => {
             return change(group, ChangeMembers::AddNodes(seats(&newcomers)), guard).await;
         }
@@ -213,11 +219,12 @@ async fn change(
     guard: Option<LogId>,
 ) -> bool {
     let spec = group.spec();
-    group.give_up_sole_lease();
+    let company = group.expect_company();
     let guard = Precondition::<Types>::LastMembershipLogId { last_membership_log_id: guard };
     let changed = group.raft().change_membership_if(changes, false, [guard]).await;
     match changed {
         Ok(done) => {
+            company.came(done.log_id).await;
             let voters = done.membership.map(|it| it.voter_ids().collect::<Vec<_>>());
             info!(group = %spec.group, ?voters, "membership changed");
             true

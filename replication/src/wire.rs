@@ -108,7 +108,38 @@ pub(crate) fn take_append(input: &mut Bytes) -> Parsed<AppendEntriesRequest<Type
     // The count is not trusted with an allocation: an entry takes at least 25 bytes.
     let count = take_count(input, input.len() / 25)?;
     let entries = (0..count).map(|_| take_entry(input)).collect::<Parsed<Vec<_>>>()?;
+    check_append(&vote, prev_log_id, &entries)?;
     Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+}
+
+/// What every leader's append holds to, and what the core relies on without looking: a peer that does
+/// not must not be able to stop this process.
+fn check_append(vote: &Vote, before: Option<LogId>, entries: &[LogEntry]) -> Parsed<()> {
+    if !vote.committed {
+        return Err(Malformed("an append of no leader"));
+    }
+    let mut last = before;
+    for entry in entries {
+        let follows = last.map_or(0, |last| last.index.saturating_add(1)) == entry.log_id.index;
+        let rises = last.is_none_or(|last| last.leader_id <= entry.log_id.leader_id);
+        if !follows || !rises {
+            return Err(Malformed("entries that do not follow each other"));
+        }
+        last = Some(entry.log_id);
+    }
+    if last.is_some_and(|last| last.leader_id > vote.leader_id) {
+        return Err(Malformed("entries newer than their leader"));
+    }
+    Ok(())
+}
+
+/// As [`check_append`], for a snapshot.
+pub(crate) fn check_snapshot(vote: &Vote, meta: &SnapshotMeta) -> Parsed<()> {
+    let newer = meta.last_log_id.is_some_and(|last| last.leader_id > vote.leader_id);
+    if !vote.committed || newer || *meta.last_membership.log_id() > meta.last_log_id {
+        return Err(Malformed("a snapshot of no leader"));
+    }
+    Ok(())
 }
 
 pub(crate) fn put_append_result(out: &mut BytesMut, result: &StreamAppendResult<Types>) {

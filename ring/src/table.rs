@@ -58,6 +58,8 @@ pub struct Settings {
     pub clock_skew_ms_max: u32,
     /// Seed of every placement and of the order in which `SCAN` walks.
     pub hash_seed: u64,
+    /// Bytes that a value may have. Replicas judge by it when they apply, so it must be one for all.
+    pub value_bytes_max: u32,
 }
 
 impl Default for Settings {
@@ -71,6 +73,7 @@ impl Default for Settings {
             replace_after_ms: 30_000,
             clock_skew_ms_max: 250,
             hash_seed: 0,
+            value_bytes_max: 64 << 20,
         }
     }
 }

@@ -135,6 +135,7 @@ struct WireSettings {
     replace_after_ms: u32,
     clock_skew_ms_max: u32,
     hash_seed: u64,
+    value_bytes_max: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -258,6 +259,7 @@ impl From<Settings> for WireSettings {
             replace_after_ms: settings.replace_after_ms,
             clock_skew_ms_max: settings.clock_skew_ms_max,
             hash_seed: settings.hash_seed,
+            value_bytes_max: settings.value_bytes_max,
         }
     }
 }
@@ -273,6 +275,7 @@ impl From<WireSettings> for Settings {
             replace_after_ms: wire.replace_after_ms,
             clock_skew_ms_max: wire.clock_skew_ms_max,
             hash_seed: wire.hash_seed,
+            value_bytes_max: wire.value_bytes_max,
         }
     }
 }
@@ -469,7 +472,7 @@ mod tests {
     fn golden_table() {
         assert_eq!(
             hex(&example().encode()),
-            "01070104030164fb2c01fbc201fb3075fa000201026e310000fc0100000afbfb3f00fc0100000afbeb1800fc0100000afbd31c00fc0100000afbbb200105302e312e30fdbc9a7856341200000f6e3230303135393938333433383638017a01fe010000000000000000000000000080fe09000700fc2e00000afbeb1800fc2e00000afbd31c00fc2e00000afbbb200005302e312e30020000fb0020010102010102010101fb0020fb00400102030104fdbc9a7856341200000103010301010100010105"
+            "01070104030164fb2c01fbc201fb3075fa00fc000000040201026e310000fc0100000afbfb3f00fc0100000afbeb1800fc0100000afbd31c00fc0100000afbbb200105302e312e30fdbc9a7856341200000f6e3230303135393938333433383638017a01fe010000000000000000000000000080fe09000700fc2e00000afbeb1800fc2e00000afbd31c00fc2e00000afbbb200005302e312e30020000fb0020010102010102010101fb0020fb00400102030104fdbc9a7856341200000103010301010100010105"
         );
     }
 

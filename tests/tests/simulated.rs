@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scatterhoard_tests::history::Action;
+use scatterhoard_tests::history::{Action, Answer};
 use scatterhoard_tests::linear;
 use scatterhoard_tests::sim::{Cluster, Life, Port, Told};
 
@@ -244,6 +244,7 @@ fn a_leader_hint_that_points_back_is_not_followed_for_ever() {
         let _told = cluster.set("k", &count.to_string());
         cluster.wait(Duration::from_millis(50));
     }
+    cluster.until("somebody else leads", |cluster| cluster.leader_of("k") != old);
     cluster.heal();
     cluster.settle();
     for count in 0..20 {
@@ -251,6 +252,62 @@ fn a_leader_hint_that_points_back_is_not_followed_for_ever() {
     }
     assert!(cluster.hops_most() <= 3, "{} redirections for one request", cluster.hops_most());
     assert_linearizable(&cluster);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_expires_nothing_early() {
+    let mut cluster = Cluster::of(3).seed(19);
+    let minute = 60_000_000_000;
+    let leader = cluster.leader_of("k");
+    cluster.clock(leader).jump(7200 * SECOND, false);
+    cluster.ask(Action::set_for("k", "v1", minute)).acked();
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+
+    let heir = 1 + leader % 3;
+    cluster.clock(heir).jump(7200 * SECOND, false);
+    cluster.wait(10 * SECOND);
+    cluster.crash(leader);
+    cluster.until("somebody else leads", |cluster| cluster.leader_of("k") != leader);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is a minute after the write");
+    cluster.wait(20 * SECOND);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    cluster.wait(60 * SECOND);
+    assert_eq!(cluster.get("k"), None, "its deadline has passed");
+}
+
+#[test]
+fn silence_founds_nothing_when_a_quorum_is_lost() {
+    let mut cluster = Cluster::of(3).replace_after(3 * SECOND).seed(20);
+    cluster.set("k", "v1").acked();
+    let founded = cluster.clusters();
+    cluster.crash(1);
+    cluster.crash(2);
+    cluster.wait(60 * SECOND);
+    assert_eq!(cluster.life(3), Life::Member, "the last replica is not thrown away");
+    for action in [Action::set("k", "alone"), Action::get("k")] {
+        let told = cluster.ask_node(3, Port::AnyKey, action);
+        assert!(!told.is_acked(), "one of three is no majority: {told:?}");
+    }
+    cluster.restart(1);
+    cluster.restart(2);
+    cluster.wait(60 * SECOND);
+    assert_eq!(cluster.clusters(), founded, "an empty majority is no cluster");
+    let told = cluster.ask_node(3, Port::AnyKey, Action::get("k"));
+    assert!(!told.is_acked() || told == Told::Done(Answer::value("v1")), "{told:?}");
+}
+
+#[test]
+fn a_council_leader_that_is_lost_during_a_join_holds_nothing_up() {
+    for delay in [20, 60, 150, 400] {
+        let mut cluster = Cluster::of(3).seed(100 + delay);
+        cluster.set("k", "v1").acked();
+        let leader = cluster.council_leader();
+        cluster.join();
+        cluster.wait(Duration::from_millis(delay));
+        cluster.crash(leader);
+        cluster.settle();
+        assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    }
 }
 
 #[track_caller]

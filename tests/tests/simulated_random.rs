@@ -54,7 +54,7 @@ fn walk_all(quarter: Range<u64>) {
 }
 
 fn walk_one(seed: u64) {
-    chance::alone(move || {
+    chance::alone(seed, move || {
         let walked = walk::walk(seed);
         let done = |outcome: &Outcome| matches!(outcome, Outcome::Done { .. });
         let done_count = walked.history.iter().filter(|it| done(&it.outcome)).count();

@@ -472,7 +472,7 @@ pub(crate) fn refused_early(
     partition: &Partition,
     write: &Write<'_>,
 ) -> Option<Refusal> {
-    if partition.too_few_replicas.load(std::sync::atomic::Ordering::Relaxed) {
+    if partition.has_too_few_replicas() {
         return Some(Refusal::TooFewReplicas);
     }
     if grows(write) && partition.is_full() && core.settings.refuses_when_full() {

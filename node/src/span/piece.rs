@@ -1,7 +1,6 @@
 //! One partition's part of a command over all keys, on the node that leads it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use scatterhoard_command::Glob;
 use scatterhoard_store::{Cursor, Store, UnixMillis, encode_flush};
@@ -78,7 +77,7 @@ fn page(store: &Store, cursor: Cursor, count: u32, pattern: &Glob<'_>, time: Uni
 }
 
 async fn flush(core: &Core, partition: &Partition) -> Result<Answer, Missing> {
-    if partition.too_few_replicas.load(Ordering::Relaxed) {
+    if partition.has_too_few_replicas() {
         return Err(Missing::TooFewReplicas);
     }
     let mut steps = Vec::with_capacity(32);

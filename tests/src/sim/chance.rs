@@ -13,12 +13,12 @@ thread_local! {
 }
 
 /// From here on this thread's system randomness follows from a seed. Hash maps keep the keys that their
-/// thread has drawn before: a run that is to be repeated needs a thread of its own, see [`alone`].
+/// thread has drawn before: a run that is to be repeated exactly needs a thread of its own, see [`alone`].
 pub fn seed(seed: u64) {
     STATE.set(Some(seed));
 }
 
-/// Runs something on a thread of its own, so that nothing which that thread did before has drawn chance.
+/// Runs something on a thread of its own that has drawn no chance yet, and draws it from a seed.
 ///
 /// # Panics
 /// If `run` does.
@@ -26,8 +26,12 @@ pub fn seed(seed: u64) {
     clippy::disallowed_methods,
     reason = "a simulation owns its thread; nothing runs beside it"
 )]
-pub fn alone<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    match std::thread::spawn(run).join() {
+pub fn alone<T: Send + 'static>(number: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let seeded = move || {
+        seed(number);
+        run()
+    };
+    match std::thread::spawn(seeded).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }
@@ -83,12 +87,7 @@ mod tests {
 
     #[test]
     fn a_seed_decides_what_the_system_says() {
-        let draw = |number: u64| {
-            alone(move || {
-                seed(number);
-                (RandomState::new().hash_one("key"), rand::random::<u64>())
-            })
-        };
+        let draw = |number| alone(number, || RandomState::new().hash_one("key"));
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }

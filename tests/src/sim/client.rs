@@ -16,6 +16,10 @@ use crate::history::{Action, Answer, Recorder, When};
 /// How long one request may take with everything that it needs: longer than a node keeps it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a reply to a read is waited for before somebody else is asked: longer than a node takes to
+/// find out that nobody leads a slot.
+const READ_PATIENCE: Duration = Duration::from_millis(1500);
+
 /// How long a connection may take to come about.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -170,7 +174,11 @@ impl Client {
         let mut to = self.entries[self.first];
         let mut hops = 0;
         loop {
-            let again = match self.call(to, &request, deadline).await {
+            let by = match action.is_read() {
+                true => deadline.min(Instant::now() + READ_PATIENCE),
+                false => deadline,
+            };
+            let again = match self.call(to, &request, by).await {
                 // A read that got lost can be asked again: it changes nothing.
                 Err(Lost::Sent(reason)) if !action.is_read() || Instant::now() >= deadline => {
                     return Told::InDoubt(reason);

@@ -1,6 +1,7 @@
 //! A simulated cluster, told what happens to it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -59,6 +60,8 @@ pub struct Cluster {
     machines: Vec<Rc<Machine>>,
     clients: Vec<ClientHost>,
     links: Links,
+    /// Nodes that are far away.
+    slow: BTreeSet<usize>,
     recorder: Recorder,
     teller: Option<Client>,
     trace: Option<Trace>,
@@ -134,6 +137,7 @@ impl Founding {
             machines: Vec::new(),
             clients: Vec::new(),
             links: Links::default(),
+            slow: BTreeSet::new(),
             recorder: Recorder::new(),
             teller: None,
             trace,
@@ -327,9 +331,27 @@ impl Cluster {
         self.links.hold(&self.sim, pairs);
     }
 
+    /// From now on what a node and the others send to each other takes longer.
+    pub fn slow_down(&mut self, node: usize, latency: Duration) {
+        self.note(format!("n{node} is {latency:?} away"));
+        self.set_latency(node, latency, latency);
+        self.slow.insert(node);
+    }
+
+    /// From now on this share of all messages is lost. turmoil's TCP sends nothing again: a connection
+    /// that loses a segment stands still.
+    pub fn lose(&mut self, share: f64) {
+        self.note(format!("{share} of all messages are lost"));
+        self.sim.set_fail_rate(share);
+    }
+
     /// All links work again; what waited arrives.
     pub fn heal(&mut self) {
         self.note("heal".to_owned());
+        self.sim.set_fail_rate(0.0);
+        for node in std::mem::take(&mut self.slow) {
+            self.set_latency(node, LATENCY_MIN, LATENCY_MAX);
+        }
         self.links.heal(&self.sim);
     }
 
@@ -426,6 +448,22 @@ impl Cluster {
             (seen.leader.as_deref() == Some(status.name())).then_some((node, seen.term?))
         };
         self.statuses().into_iter().filter_map(leads).collect()
+    }
+
+    /// The node that leads the council, by its own word.
+    ///
+    /// # Panics
+    /// If there is none for two minutes.
+    #[track_caller]
+    pub fn council_leader(&mut self) -> usize {
+        let mut leader = None;
+        self.until("the council has a leader", |cluster| {
+            let statuses = cluster.statuses();
+            let leads = |status: &Status| status.council_leader() == Some(status.name());
+            leader = statuses.into_iter().find(|(_, status)| leads(status)).map(|(node, _)| node);
+            leader.is_some()
+        });
+        leader.expect("there is one now")
     }
 
     /// What the nodes say of a key's partition: the names of its voters, by whoever holds a replica.
@@ -567,6 +605,14 @@ impl Cluster {
             });
             join_all(asked).await.into_iter().flatten().collect()
         })
+    }
+
+    fn set_latency(&self, node: usize, min: Duration, max: Duration) {
+        for other in self.others(node) {
+            let (a, b) = (self.machine(node).ip, self.machine(other).ip);
+            self.sim.set_link_latency(a, b, min);
+            self.sim.set_link_max_message_latency(a, b, max);
+        }
     }
 
     fn machine(&self, node: usize) -> &Rc<Machine> {

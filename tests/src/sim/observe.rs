@@ -63,6 +63,11 @@ impl Status {
         self.0["cluster"].as_str().unwrap_or_default()
     }
 
+    /// The name of the council's leader, as far as it is known there.
+    pub(super) fn council_leader(&self) -> Option<&str> {
+        self.0["council"]["leader"].as_str()
+    }
+
     /// The members' node ids.
     pub(super) fn members(&self) -> BTreeSet<String> {
         let members = self.0["members"].as_array().into_iter().flatten();

@@ -25,6 +25,10 @@ const CLIENTS_FIRST: usize = 2;
 /// Keys that they ask for: few, so that they meet.
 const KEYS: [&str; 5] = ["apple", "pear", "plum", "{fig}1", "{fig}2"];
 
+/// A key that is only counted up, and one that is only added to: nothing hides what was lost or done twice.
+const COUNTED: &str = "count";
+const ADDED_TO: &str = "log";
+
 /// Faults in one walk.
 const FAULTS_COUNT: usize = 7;
 
@@ -48,11 +52,14 @@ enum Fault {
     Split,
     CutOneWay,
     Hold,
+    SlowDown,
+    Lose,
+    CrashLoop,
     ClockJump,
     Join,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 15] = [
     Fault::Crash,
     Fault::Crash,
     Fault::Kill,
@@ -63,6 +70,9 @@ const FAULTS: [Fault; 12] = [
     Fault::CutOneWay,
     Fault::CutOneWay,
     Fault::Hold,
+    Fault::SlowDown,
+    Fault::Lose,
+    Fault::CrashLoop,
     Fault::ClockJump,
     Fault::Join,
 ];
@@ -106,7 +116,7 @@ pub fn walk(seed: u64) -> Walked {
     for client in &running {
         cluster.finish(client);
     }
-    for key in KEYS {
+    for key in KEYS.into_iter().chain([COUNTED, ADDED_TO]) {
         // The last word on every key must be had.
         let _value = cluster.ask(Action::get(key)).acked();
     }
@@ -122,13 +132,23 @@ fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
     let node = rng.random_range(1..=cluster.nodes_count());
     let other = 1 + (node + rng.random_range(0..cluster.nodes_count() - 1)) % cluster.nodes_count();
     match fault {
-        Fault::Crash | Fault::Kill | Fault::Leave | Fault::Join if !cluster.is_settled() => {
+        Fault::Crash | Fault::Kill | Fault::CrashLoop | Fault::Leave | Fault::Join
+            if !cluster.is_settled() =>
+        {
             // One more replica lost now may be one too many.
         }
         Fault::Crash => {
             cluster.crash(node);
             pause(cluster, rng, 9000);
             cluster.restart(node);
+        }
+        Fault::CrashLoop => {
+            for _ in 0..3 {
+                cluster.crash(node);
+                pause(cluster, rng, 500);
+                cluster.restart(node);
+                pause(cluster, rng, 1000);
+            }
         }
         Fault::Kill => {
             cluster.kill(node);
@@ -165,6 +185,16 @@ fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
         Fault::Hold => {
             cluster.hold(node);
             pause(cluster, rng, 3000);
+            cluster.heal();
+        }
+        Fault::SlowDown => {
+            cluster.slow_down(node, Duration::from_millis(rng.random_range(20..400)));
+            pause(cluster, rng, 5000);
+            cluster.heal();
+        }
+        Fault::Lose => {
+            cluster.lose(rng.random_range(0.0..0.05));
+            pause(cluster, rng, 5000);
             cluster.heal();
         }
         Fault::ClockJump => {
@@ -212,14 +242,18 @@ fn action(rng: &mut StdRng, count: u32) -> Action {
     let key = KEYS[rng.random_range(0..KEYS.len())];
     // Values differ, so that a read tells which write it saw.
     let value = format!("{}-{count}", rng.random::<u16>());
-    match rng.random_range(0..20) {
-        0..8 => Action::get(key),
-        8..13 => Action::set(key, value),
-        13 => Action::swap(key, value),
-        14..16 => Action::append(key, value),
-        16 => Action::set_if_absent(key, value),
-        17 => Action::delete(key),
-        18 => Action::get_many(["{fig}1", "{fig}2"]),
-        _ => Action::set_many([("{fig}1", value.clone()), ("{fig}2", value)]),
+    match rng.random_range(0..24) {
+        0..7 => Action::get(key),
+        7..11 => Action::set(key, value),
+        11 => Action::swap(key, value),
+        12 => Action::append(key, value),
+        13 => Action::set_if_absent(key, value),
+        14 => Action::delete(key),
+        15 => Action::get_many(["{fig}1", "{fig}2"]),
+        16 => Action::set_many([("{fig}1", value.clone()), ("{fig}2", value)]),
+        17..19 => Action::incr(COUNTED, 1),
+        19..21 => Action::append(ADDED_TO, value + ","),
+        21 => Action::get(COUNTED),
+        _ => Action::get(ADDED_TO),
     }
 }
