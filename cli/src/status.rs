@@ -1,5 +1,6 @@
 //! `hoard status`: a node's view of its cluster, as a table for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -21,11 +22,16 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         say(&format!("{}\n", answer.text.trim_end()));
         return Ok(ExitCode::SUCCESS);
     }
-    say(&page(&answer.text).with_context(|| site.to_string())?);
+    let mut status = parse(&answer.text).with_context(|| site.to_string())?;
+    status.complete(|http| {
+        let answer = admin::get(&http.parse().ok()?, "/api/status").ok()?;
+        parse(&answer.text).ok()
+    });
+    say(&status.page());
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(answer: &str) -> anyhow::Result<String> {
+fn parse(answer: &str) -> anyhow::Result<Status> {
     let answer: serde_json::Value =
         serde_json::from_str(answer).context("this is no answer of a node")?;
     if answer["cluster"].is_null() {
@@ -34,7 +40,7 @@ fn page(answer: &str) -> anyhow::Result<String> {
     let mut status =
         Status::deserialize(answer).context("this node's version answers otherwise")?;
     status.members.sort_by(|a, b| by_name(&a.name, &b.name));
-    Ok(status.page())
+    Ok(status)
 }
 
 /// What a node answers. Fields that are not shown are not read, so that a newer node can say more.
@@ -62,10 +68,13 @@ struct Member {
     standing: String,
     alive: bool,
     listen: String,
+    http: String,
     leads: u64,
     replicas: u64,
 }
 
+/// A partition, as far as it is known: a node without a replica of it knows who leads it, and the
+/// council's leader its members, but not what is in it.
 #[derive(Deserialize)]
 struct Partition {
     id: u16,
@@ -81,6 +90,24 @@ struct Partition {
 }
 
 impl Status {
+    /// Asks the leaders of partitions that have no replica on the node that answered.
+    fn complete(&mut self, ask: impl Fn(&str) -> Option<Self>) {
+        let elsewhere = self.partitions.iter().filter(|partition| partition.keys.is_none());
+        let leaders: BTreeSet<_> = elsewhere.filter_map(|it| it.leader.as_deref()).collect();
+        let seen = self.members.iter().filter(|member| member.alive);
+        let sites = seen.filter(|member| leaders.contains(member.name.as_str()));
+        for answer in sites.filter_map(|member| ask(&member.http)).collect::<Vec<_>>() {
+            for told in answer.partitions.into_iter().filter(|told| told.keys.is_some()) {
+                let same = |partition: &&mut Partition| partition.id == told.id;
+                if let Some(partition) = self.partitions.iter_mut().find(same)
+                    && partition.keys.is_none()
+                {
+                    *partition = told;
+                }
+            }
+        }
+    }
+
     fn page(&self) -> String {
         let leader = self.council.leader.as_deref().unwrap_or("none");
         let mut page =
@@ -108,13 +135,15 @@ impl Status {
             ids.map(|partition| format!("p{}", partition.id)).collect::<Vec<_>>().join(" ")
         };
         let leaderless = ids(|partition| partition.leader.is_none());
-        let below = ids(|partition| partition.below_replicas);
+        let below = ids(|partition| partition.is_known() && partition.below_replicas);
+        let unknown = ids(|partition| !partition.is_known());
         let silent = self.members.iter().filter(|member| !member.alive);
         let silent: Vec<_> = silent.map(|member| member.name.as_str()).collect();
         let mut lines = String::new();
         for (what, which) in [
             ("without a leader", leaderless),
             ("below the wanted replicas", below),
+            ("kept by nodes that were not reached", unknown),
             ("members not seen", silent.join(" ")),
         ] {
             if !which.is_empty() {
@@ -146,13 +175,18 @@ impl Member {
 }
 
 impl Partition {
+    /// Whether its members are known: a group without voters there is none.
+    fn is_known(&self) -> bool {
+        !self.voters.is_empty()
+    }
+
     fn row(&self) -> Vec<String> {
         let (first, last) = self.slots;
         vec![
             format!("p{}", self.id),
             format!("{first}-{last}"),
             self.leader.clone().unwrap_or_else(|| "none".to_owned()),
-            names(&self.voters),
+            if self.is_known() { names(&self.voters) } else { "?".to_owned() },
             names(&self.learners),
             number(self.keys),
             number(self.term),
@@ -162,6 +196,9 @@ impl Partition {
 
     fn note(&self) -> String {
         let mut notes = Vec::new();
+        if !self.is_known() {
+            return String::new();
+        }
         if self.below_replicas {
             notes.push("below replicas".to_owned());
         }

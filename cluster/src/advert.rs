@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// Names, zones and versions are no longer than the table allows them to be.
 const LABEL_BYTES_MAX: usize = 64;
 
+/// How the council is written where a partition's number would stand: not as a digit.
+const COUNCIL: &str = "-";
+
 /// What a node says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advert {
@@ -150,14 +153,14 @@ impl Advert {
         })
     }
 
-    /// `group:generation:term`, in hexadecimal, with spaces between; the council is `c`.
+    /// `group:generation:term`, in hexadecimal, with spaces between; the council is [`COUNCIL`].
     fn leaderships_text(&self) -> String {
         let mut out = String::new();
         for Leadership { group, generation, term } in &self.leaderships {
             let separator = if out.is_empty() { "" } else { " " };
             let generation = generation.number();
             let written = match group {
-                GroupId::Council => write!(out, "{separator}c:{generation:x}:{term:x}"),
+                GroupId::Council => write!(out, "{separator}{COUNCIL}:{generation:x}:{term:x}"),
                 GroupId::Partition(partition) => {
                     write!(out, "{separator}{:x}:{generation:x}:{term:x}", partition.number())
                 }
@@ -175,7 +178,7 @@ fn parse_leaderships(text: &str) -> Option<Vec<Leadership>> {
 fn parse_leadership(text: &str) -> Option<Leadership> {
     let mut parts = text.split(':');
     let group = match parts.next()? {
-        "c" => GroupId::Council,
+        COUNCIL => GroupId::Council,
         number => GroupId::Partition(PartitionId::new(u16::from_str_radix(number, 16).ok()?)),
     };
     let generation = Generation::new(u32::from_str_radix(parts.next()?, 16).ok()?);
@@ -211,6 +214,7 @@ mod tests {
             epoch: Epoch { generation: Generation::new(2), index: 77 },
             leaderships: vec![
                 lead(GroupId::Council, 3),
+                lead(GroupId::Partition(PartitionId::new(12)), 4),
                 lead(GroupId::Partition(PartitionId::new(31)), u64::MAX),
             ],
             budget_bytes: 1 << 40,
@@ -232,7 +236,7 @@ mod tests {
         let texts = write(&advert);
         assert_eq!(texts[&Key::Labels], "n1\n\n0.1.0");
         assert_eq!(texts[&Key::Epoch], "2.77");
-        assert_eq!(texts[&Key::Leaderships], "c:1:3 1f:1:ffffffffffffffff");
+        assert_eq!(texts[&Key::Leaderships], "-:1:3 c:1:4 1f:1:ffffffffffffffff");
         assert_eq!(read(&texts), Some(advert.clone()));
 
         advert.leaderships.clear();

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::session::Door;
+use crate::session::{Door, InputBudget};
 use crate::stats::Stats;
 
 /// There are as many clients as there may be. Nobody was added.
@@ -28,6 +28,8 @@ pub(crate) struct TooMany;
 
 /// The clients that are connected, over both doors.
 pub(crate) struct Clients {
+    /// Ends every connection.
+    shutdown: CancellationToken,
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
     count_max: AtomicUsize,
     /// The id of the last one; the first is 1. Ids are never used twice.
@@ -36,6 +38,8 @@ pub(crate) struct Clients {
     pause: watch::Sender<Option<Pause>>,
     /// Whether there is a pause, without a lock.
     paused: AtomicBool,
+    /// What their unfinished requests take.
+    pub(crate) input: Arc<InputBudget>,
 }
 
 /// What waits, and until when.
@@ -88,14 +92,16 @@ const NO_COMMAND: u16 = u16::MAX;
 
 impl Clients {
     /// Nobody yet, and at most so many.
-    pub(crate) fn new(count_max: usize) -> Self {
+    pub(crate) fn new(count_max: usize, shutdown: CancellationToken) -> Self {
         Self {
+            shutdown,
             connected: Mutex::default(),
             count_max: AtomicUsize::new(count_max),
             last_id: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             pause: watch::Sender::new(None),
             paused: AtomicBool::new(false),
+            input: Arc::default(),
         }
     }
 
@@ -121,7 +127,7 @@ impl Clients {
             local,
             door,
             connected: Instant::now(),
-            killed: CancellationToken::new(),
+            killed: self.shutdown.child_token(),
             details: Mutex::default(),
             last_command: AtomicU16::new(NO_COMMAND),
             last_active_ms: AtomicU64::new(0),

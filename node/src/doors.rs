@@ -39,15 +39,8 @@ pub(crate) async fn serve(core: Arc<Core>, mut listener: Box<dyn Listener>, door
         };
         match core.clients.admit(addr, local, door) {
             Ok(client) => {
-                let shutdown = core.shutdown.clone();
-                let session = session::serve(Arc::clone(&core), client, stream, door);
-                core.tasks.spawn(async move {
-                    tokio::select! {
-                        biased;
-                        () = shutdown.cancelled() => {}
-                        () = session => {}
-                    }
-                });
+                // Ends with the client's own token, which ends with the node's.
+                core.tasks.spawn(session::serve(Arc::clone(&core), client, stream, door));
             }
             Err(_) => {
                 core.tasks.spawn(turn_away(stream));

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::kind::Kind;
-use crate::session::{Door, Outcome, Planned, Stage};
+use crate::session::{ANSWERS_BYTES_MAX, Door, Outcome, Planned, Stage};
 
 /// Version of the forwarding messages.
 const VERSION: u8 = 1;
@@ -26,6 +26,16 @@ pub(crate) enum Forwarded {
     NotSent,
     /// It may have arrived.
     InDoubt,
+}
+
+impl Forwarded {
+    /// Bytes of replies that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(answers) => answers.iter().map(|(_, reply)| reply.len()).sum(),
+            Self::NotSent | Self::InDoubt => 0,
+        }
+    }
 }
 
 /// Sends commands to the node that leads their keys.
@@ -70,8 +80,12 @@ pub(crate) async fn serve(core: Arc<Core>, mut body: Bytes, reply: ReplyTo) {
         return reply.refuse("forwarded in another version");
     };
     let protocol = if protocol == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
-    let mut decoder =
-        Decoder::new(Limits { bulk_bytes_max: core.config.value_bytes_max, ..Limits::DEFAULT });
+    // The message was within its own limit.
+    let mut decoder = Decoder::new(Limits {
+        bulk_bytes_max: core.value_bytes_max(),
+        request_bytes_max: usize::MAX,
+        ..Limits::DEFAULT
+    });
     let mut stage = Stage::new(&core, Door::Peer);
     let mut answers = Answers::default();
     let mut at = 0;
@@ -83,11 +97,17 @@ pub(crate) async fn serve(core: Arc<Core>, mut body: Bytes, reply: ReplyTo) {
         let Ok(command) = scatterhoard_command::parse(args, stage.wall()) else { break };
         if let Planned::AfterThis = stage.add(args, &command, range.clone()) {
             answers.finish(&mut stage, &body, protocol).await;
-            if answers.refused {
+            if answers.are_over() {
                 break;
             }
             // Alone in a stage, a command with keys never has to wait.
             let _done = stage.add(args, &command, range);
+        }
+        if stage.is_full() {
+            answers.finish(&mut stage, &body, protocol).await;
+            if answers.are_over() {
+                break;
+            }
         }
     }
     answers.finish(&mut stage, &body, protocol).await;
@@ -102,6 +122,11 @@ struct Answers {
 }
 
 impl Answers {
+    /// Whether nothing more may be done: it would overtake, or the answers would not fit.
+    fn are_over(&self) -> bool {
+        self.refused || self.bytes.len() >= ANSWERS_BYTES_MAX
+    }
+
     async fn finish(&mut self, stage: &mut Stage, buffer: &[u8], protocol: Protocol) {
         let (mut replies, mut outcomes) = (Vec::new(), Vec::new());
         stage

@@ -78,7 +78,7 @@ impl fmt::Display for Addresses {
 
 /// A running node. Dropped without [`Node::shutdown`], its tasks go on until the runtime ends.
 pub struct Node {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Node {
@@ -124,7 +124,7 @@ impl Node {
             endpoints,
             started: Instant::now(),
             settings: Settings::new(&config),
-            clients: Clients::new(config.clients_max),
+            clients: Clients::new(config.clients_max, shutdown.clone()),
             stats: Arc::default(),
             config,
             net,

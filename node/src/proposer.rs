@@ -41,10 +41,13 @@ pub(crate) async fn serve(
 ) {
     let mut under_way = FuturesOrdered::<BoxFuture<'static, ()>>::new();
     let mut waiting = Vec::with_capacity(UNITS_COUNT_MAX);
+    // Once for the whole loop: waiting for it anew in each round would register and forget each time.
+    let group = Arc::clone(&partition.group);
+    let mut closed = std::pin::pin!(group.closed());
     loop {
         tokio::select! {
             biased;
-            () = partition.group.closed() => break,
+            () = &mut closed => break,
             Some(()) = under_way.next() => continue,
             count = queue.recv_many(&mut waiting, UNITS_COUNT_MAX),
                 if under_way.len() < ENTRIES_COUNT_MAX => if count == 0 { break },

@@ -1,7 +1,9 @@
 //! One client connection: bytes in, commands, bytes out, in order.
 
+mod buffer;
 mod control;
 mod refusal;
+mod size;
 mod slow;
 mod stage;
 
@@ -18,9 +20,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clients::Client;
 use crate::core::Core;
+pub(crate) use buffer::InputBudget;
+use buffer::Share;
 use control::Control;
 pub(crate) use control::REDIS_VERSION;
 pub(crate) use refusal::{Refusal, put_refusal};
+pub(crate) use size::ANSWERS_BYTES_MAX;
 pub(crate) use stage::{Door, Outcome, Planned, Stage};
 
 /// Bytes read at once. Pipelines of small commands fill it; larger values grow the buffer in steps.
@@ -35,6 +40,9 @@ const IDLE_BYTES_MAX: usize = 256 * 1024;
 /// How long a client that does not read its replies is waited for.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much larger than a value a request may be.
+const REQUEST_EXTRA_BYTES: usize = 8 << 20;
+
 /// How a connection goes on after what was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -48,6 +56,7 @@ pub(crate) async fn serve(core: Arc<Core>, client: Arc<Client>, stream: BoxStrea
         control: Control::new(Arc::clone(&core), Arc::clone(&client), door),
         stage: Stage::new(&core, door),
         out: Vec::new(),
+        share: Share::new(&core.clients.input),
         stream,
     };
     let killed = client.killed.clone();
@@ -63,6 +72,8 @@ struct Session {
     control: Control,
     stage: Stage,
     out: Vec<u8>,
+    /// What the bytes of unfinished requests take of the memory for all clients'.
+    share: Share,
     stream: BoxStream,
 }
 
@@ -83,12 +94,29 @@ impl Session {
             // A little at first, and no more than has come already: announcing costs a client nothing,
             // so it must cost us nothing.
             let more = needed.clamp(READ_BYTES, READ_BYTES_MAX.max(buffer.len()));
-            buffer.reserve(more);
+            if !self.make_room(&mut buffer, more).await {
+                return;
+            }
             match self.stream.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => self.control.read(count),
             }
         }
+    }
+
+    /// Lets the buffer take so many bytes more. If all clients together have too many, this one is told
+    /// so, and is to be closed.
+    async fn make_room(&mut self, buffer: &mut Vec<u8>, more: usize) -> bool {
+        let capacity = buffer::grown(buffer.capacity(), buffer.len(), more);
+        if let Err(error) = self.share.cover(capacity) {
+            Encoder::new(&mut self.out, self.control.protocol()).error("ERR", error);
+            if self.flush().await.is_ok() {
+                let _gone = self.stream.shutdown().await;
+            }
+            return false;
+        }
+        buffer.reserve_exact(capacity - buffer.len());
+        true
     }
 
     /// Serves every whole command in the buffer. Answers with how many bytes were used, and how many
@@ -245,5 +273,11 @@ impl Session {
 
 /// What a client may send: more once it has authenticated.
 fn limits(value_bytes_max: usize, standing: Standing) -> Limits {
-    Limits { bulk_bytes_max: value_bytes_max, standing, ..Limits::DEFAULT }
+    // Peers take messages 16 MiB larger than a value. What a client sends has to fit in one, with a
+    // stage's worth of other commands before it, whether it is forwarded or replicated.
+    let request_bytes_max = value_bytes_max.saturating_add(REQUEST_EXTRA_BYTES);
+    Limits { bulk_bytes_max: value_bytes_max, request_bytes_max, standing, ..Limits::DEFAULT }
 }
+
+#[cfg(test)]
+mod tests;

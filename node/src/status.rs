@@ -151,6 +151,6 @@ fn partition(core: &Core, table: &Table, id: PartitionId, leader: Option<NodeId>
         "learners": learners.iter().map(|&replica| name_of(replica)).collect::<Vec<_>>(),
         "wanted": partition.placement.ids().map(name_of).collect::<Vec<_>>(),
         "keys": ours.map(|ours| ours.store.lock().keys_count()),
-        "below_replicas": voters.len() < wanted,
+        "below_replicas": !voters.is_empty() && voters.len() < wanted,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use scatterhoard_cluster::{Lane, Target};
-use scatterhoard_ring::{GroupId, NodeId, Table};
+use scatterhoard_ring::{GroupId, NodeId, Standing, Table};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -36,6 +36,11 @@ pub(crate) async fn serve(core: Arc<Core>) {
         if !table.members.contains_key(&core.node) && is_expendable(&core, &mut said) {
             core.dismissed.cancel();
             return;
+        }
+        let standing = table.members.get(&core.node).map(|member| member.standing);
+        if standing == Some(Standing::Leaving) && !core.leaving.load(Ordering::SeqCst) {
+            info!("asked by the cluster to leave");
+            core.leave_asked.cancel();
         }
         core.advertise();
         let (now, wall) = (Instant::now(), core.wall.now());

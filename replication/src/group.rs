@@ -348,6 +348,13 @@ impl Group {
         &self.raft
     }
 
+    /// Whether nobody else is sent the log.
+    pub(crate) fn is_alone(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().nodes().count() < 2
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }

@@ -317,10 +317,12 @@ async fn install(group: Arc<Group>, arrival: Arrival, reply: ReplyTo) {
 /// Hands appends to the core in their order and answers them in their order.
 async fn take_appends(group: Arc<Group>, mut appends: mpsc::Receiver<Append>) {
     let mut under_way = FuturesOrdered::<BoxFuture<'static, ()>>::new();
+    let ended = group.ended().clone();
+    let mut ended = std::pin::pin!(ended.cancelled());
     loop {
         tokio::select! {
             biased;
-            () = group.ended().cancelled() => return,
+            () = &mut ended => return,
             Some(()) = under_way.next() => {}
             append = appends.recv() => {
                 let Some(append) = append else { break };

@@ -13,11 +13,15 @@ use crate::raft::Raft;
 /// How often a log is measured.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A log above this is purged. At 10 MB/s of writes into one group, it is reached every second.
-const LOG_BYTES_HIGH: usize = 8 << 20;
+/// A log above this is purged. Every replica of every group keeps as much, so it is memory that the
+/// keys do not get; and the larger it is, the longer may a follower be away without a snapshot.
+const LOG_BYTES_HIGH: usize = 2 << 20;
 
 /// A purge leaves this much, so that a follower that was away for a moment needs no snapshot.
-const LOG_BYTES_LOW: usize = 4 << 20;
+const LOG_BYTES_LOW: usize = 1 << 20;
+
+/// A log that no follower needs is purged above this, whole.
+const LOG_BYTES_ALONE: usize = 128 << 10;
 
 /// A log above this makes writers wait, so that followers and snapshots that are alive can catch up.
 pub(crate) const LOG_BYTES_CONGESTED: usize = 32 << 20;
@@ -39,7 +43,10 @@ pub(crate) async fn keep(group: Arc<Group>) {
             () = group.ended().cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if group.log().size().bytes > LOG_BYTES_HIGH {
+        let bytes = group.log().size().bytes;
+        if group.is_alone() && bytes > LOG_BYTES_ALONE {
+            purge_all(group.raft()).await;
+        } else if bytes > LOG_BYTES_HIGH {
             purge(&group).await;
         }
     }

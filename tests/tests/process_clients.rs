@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use redis::{Commands, cluster::ClusterClient, cluster::cluster_pipe};
 use scatterhoard_tests::process::Cluster;
+use scatterhoard_tests::process::client::{Attempt, Client};
+use scatterhoard_tests::process::resp::Value;
 use scatterhoard_tests::process::tool::{Finished, run};
 
 /// Keys in a batch: enough to meet every partition.
@@ -135,6 +137,22 @@ fn both_ports_show_the_same_keys() {
         assert_eq!(before, "clustered");
         let after: String = clustered.get(key(number)).unwrap();
         assert_eq!(after, "plain");
+    }
+}
+
+#[test]
+fn a_cluster_that_says_it_is_ready_takes_every_write() {
+    for nodes_count in 1..=3 {
+        let mut cluster = Cluster::of(nodes_count);
+        let mut client = cluster.client();
+        let mut any_key = Client::new(cluster.any_keys());
+        for number in 0..KEYS_COUNT {
+            for client in [&mut client, &mut any_key] {
+                let written = client.ask(&[b"SET", key(number).as_bytes(), b"value"]);
+                assert_eq!(written, Attempt::Answered(Value::ok()), "{nodes_count} nodes");
+            }
+        }
+        cluster.assert_alive();
     }
 }
 

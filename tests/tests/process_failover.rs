@@ -159,8 +159,11 @@ fn the_redis_crate_s_asynchronous_client_recovers_while_the_node_is_down() {
         });
         cluster.start(node);
         cluster.wait_ready();
-        let read: Vec<String> = runtime.block_on(connection.mget(keys())).unwrap();
-        assert!(read.iter().all(|read| *read == value), "{read:?}");
+        // One by one: a great many redirections at once are too much for this client (redis 1.8.1).
+        for number in 0..KEYS_COUNT {
+            let read: String = runtime.block_on(connection.get(key(number))).unwrap();
+            assert_eq!(read, value);
+        }
     }
 }
 
@@ -206,7 +209,8 @@ fn a_node_that_is_asked_to_leave_takes_nothing_with_it() {
 }
 
 /// Half a minute of faults. A node is killed only while everything is fully replicated, since more than
-/// one loss at a time is more than three copies in memory promise to survive.
+/// one loss at a time is more than three copies in memory promise to survive. A pause loses nothing, so it
+/// may come on top.
 fn torment(cluster: &mut Cluster, rng: &mut StdRng) {
     let mut spent = Duration::ZERO;
     let mut wait = |rng: &mut StdRng, ms: std::ops::Range<u64>| {
@@ -217,15 +221,25 @@ fn torment(cluster: &mut Cluster, rng: &mut StdRng) {
     };
     loop {
         let node = rng.random_range(0..cluster.len());
-        if rng.random_bool(0.5) {
+        let other = (node + rng.random_range(1..cluster.len())) % cluster.len();
+        let (kills, pauses_other) = (rng.random_bool(0.5), rng.random_bool(0.25));
+        if pauses_other {
+            cluster.pause(other);
+        }
+        if kills {
             cluster.kill(node);
-            let _more = wait(rng, 100..2500);
+        } else {
+            cluster.pause(node);
+        }
+        // From a hiccup to longer than any lease or election.
+        let _more = wait(rng, 50..3500);
+        if pauses_other {
+            cluster.resume(other);
+        }
+        if kills {
             cluster.start(node);
             cluster.wait_ready();
         } else {
-            cluster.pause(node);
-            // From a hiccup to longer than any lease or election.
-            let _more = wait(rng, 50..4000);
             cluster.resume(node);
         }
         if wait(rng, 200..1500).is_break() {

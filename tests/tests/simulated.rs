@@ -263,6 +263,7 @@ fn a_wall_clock_that_jumps_expires_nothing_early() {
     cluster.ask(Action::set_for("k", "v1", minute)).acked();
     assert_eq!(cluster.get("k"), Some("v1".to_owned()));
 
+    cluster.clock(leader).jump(7200 * SECOND, true);
     let heir = 1 + leader % 3;
     cluster.clock(heir).jump(7200 * SECOND, false);
     cluster.wait(10 * SECOND);

@@ -29,7 +29,7 @@ const ANSWER: &str = r#"{
 #[test]
 fn a_cluster_is_shown_with_what_is_not_well() {
     assert_eq!(
-        page(ANSWER).unwrap(),
+        parse(ANSWER).unwrap().page(),
         "\
 cluster 0000000000000000000000000000abcd, epoch 1.23, seen by a
 council led by a, voters a b c
@@ -52,7 +52,7 @@ members not seen: c
 
 #[test]
 fn a_cluster_in_which_all_is_well_says_so() {
-    let mut status: Status = serde_json::from_str(ANSWER).unwrap();
+    let mut status = parse(ANSWER).unwrap();
     status.partitions.truncate(1);
     status.members.truncate(2);
     assert!(status.page().ends_with("\n\nall is well\n"), "{}", status.page());
@@ -61,9 +61,31 @@ fn a_cluster_in_which_all_is_well_says_so() {
 #[test]
 fn an_answer_of_something_else_is_refused() {
     let check = |answer: &str, said: &str| {
-        assert_eq!(format!("{:#}", page(answer).unwrap_err()).split(": ").next(), Some(said));
+        assert_eq!(format!("{:#}", parse(answer).err().unwrap()).split(": ").next(), Some(said));
     };
     check("<html>", "this is no answer of a node");
     check(r#"{"cluster": null, "name": "a"}"#, "this node is not a member of a cluster yet");
     check(r#"{"cluster": "1"}"#, "this node's version answers otherwise");
+}
+
+#[test]
+fn what_a_node_does_not_keep_is_asked_of_its_leader() {
+    let known = || parse(ANSWER).unwrap();
+    let mut status = known();
+    status.partitions[0].voters.clear();
+    status.partitions[0].keys = None;
+    status.partitions[0].below_replicas = true;
+    status.complete(|http| {
+        assert_eq!(http, "127.0.0.1:9001", "the node that leads it is asked");
+        Some(known())
+    });
+    assert_eq!(status.page(), known().page());
+
+    status.partitions[0].voters.clear();
+    status.partitions[0].keys = None;
+    status.complete(|_| None);
+    let page = status.page();
+    assert!(page.contains("p0         0-8191      a       ?"), "{page}");
+    assert!(page.contains("\nkept by nodes that were not reached: p0\n"), "{page}");
+    assert!(page.contains("\nbelow the wanted replicas: p1\n"), "{page}");
 }

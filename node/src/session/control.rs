@@ -42,6 +42,8 @@ pub(super) struct Control {
     client: Arc<Client>,
     door: Door,
     protocol: Protocol,
+    /// Bytes that a value may have, as of the batch at hand.
+    value_bytes_max: usize,
     authenticated: bool,
     mute: Mute,
     /// When the batch at hand was read, or its last part answered.
@@ -74,11 +76,13 @@ enum Mute {
 impl Control {
     pub(super) fn new(core: Arc<Core>, client: Arc<Client>, door: Door) -> Self {
         let authenticated = !core.settings.has_password();
+        let value_bytes_max = core.value_bytes_max();
         Self {
             core,
             client,
             door,
             protocol: Protocol::Resp2,
+            value_bytes_max,
             authenticated,
             mute: Mute::None,
             began: Instant::now(),
@@ -91,7 +95,7 @@ impl Control {
     pub(super) fn limits(&self) -> Limits {
         let standing =
             if self.is_trusted() { Standing::Authenticated } else { Standing::Unauthenticated };
-        super::limits(self.core.config.value_bytes_max, standing)
+        super::limits(self.value_bytes_max, standing)
     }
 
     /// What the client speaks.
@@ -102,6 +106,7 @@ impl Control {
     /// Bytes have come: a batch begins.
     pub(super) fn read(&mut self, bytes: usize) {
         self.began = Instant::now();
+        self.value_bytes_max = self.core.value_bytes_max();
         self.client.has_sent(bytes, self.began);
         self.core.stats.read(bytes as u64);
     }

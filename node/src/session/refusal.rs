@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     TooFewReplicas,
     /// Memory is used up and nothing may be evicted. No effect.
     OutOfMemory,
+    /// The reply would take more memory than a reply may. No effect.
+    ReplyTooBig,
     /// The write may have happened, now or later. The one refusal that no client retries by itself.
     InDoubt,
 }
@@ -38,6 +40,9 @@ pub(crate) fn put_refusal(out: &mut Encoder<'_>, refusal: &Refusal) {
         }
         Refusal::OutOfMemory => {
             out.error("OOM", "command not allowed when used memory > 'maxmemory'.");
+        }
+        Refusal::ReplyTooBig => {
+            out.error("ERR", "the reply would be too big, ask for less at once");
         }
         Refusal::InDoubt => {
             out.error(

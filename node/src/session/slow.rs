@@ -2,18 +2,23 @@
 //! renewed, up to a deadline. Pipelines take the fast way of [`super::stage`]; here comes what could not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use scatterhoard_command::{Command, Merge, Split, encode_reply, split_read, split_write};
+use scatterhoard_command::{
+    Command, CrossSlot, Merge, Split, encode_reply, slot_of_read, slot_of_write, split_read,
+    split_write,
+};
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Protocol};
 use scatterhoard_ring::{NodeId, Slot};
-use scatterhoard_store::{Read, Reply, Step, Write, encode_step};
+use scatterhoard_store::{OpError, Read, Reply, Step, Write, encode_step};
 use tokio::time::Instant;
 
 use super::refusal::{Refusal, put_refusal};
-use super::stage::{Door, Outcome, refused_early};
+use super::size::{ANSWERS_BYTES_MAX, reply_bytes, reply_bytes_max};
+use super::stage::{Door, Effect, Outcome, refused_early};
 use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::forward::{self, Forwarded};
@@ -31,7 +36,14 @@ pub(crate) struct Patience {
     core: Arc<Core>,
     door: Door,
     protocol: Protocol,
+    /// Until then leaders are waited for.
     until: Instant,
+    /// From then on nothing is begun: a stage may have thousands of commands that each take long.
+    end: Instant,
+    /// Bytes of the replies so far, which all wait in memory.
+    held_bytes: AtomicUsize,
+    /// To a peer something was not done, so nothing after it may be: it would overtake.
+    refuses: AtomicBool,
 }
 
 /// A read or a write with its slot.
@@ -41,6 +53,7 @@ enum Op<'a> {
 }
 
 /// What became of one operation.
+#[derive(Debug, PartialEq)]
 enum Served {
     /// The store's answer.
     Reply(Reply<'static>),
@@ -52,15 +65,25 @@ enum Served {
 
 impl Patience {
     pub(crate) fn new(core: &Arc<Core>, door: Door, protocol: Protocol) -> Self {
-        Self { core: Arc::clone(core), door, protocol, until: Instant::now() + PATIENCE }
+        let now = Instant::now();
+        Self {
+            core: Arc::clone(core),
+            door,
+            protocol,
+            until: now + PATIENCE,
+            end: now + core.config.write_timeout.max(PATIENCE),
+            held_bytes: AtomicUsize::new(0),
+            refuses: AtomicBool::new(false),
+        }
+    }
+
+    /// So many bytes of replies are in memory. Answers with how many there are then.
+    pub(crate) fn holds(&self, bytes: usize) -> usize {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
     /// Serves a request that parsed before, and appends its reply.
     pub(crate) async fn serve(&self, request: &[u8], out: &mut Vec<u8>) -> Outcome {
-        if self.door == Door::Peer {
-            // Who asked knows better where to ask next.
-            return Outcome::NotDone;
-        }
         let mut decoder = Decoder::new(Limits {
             bulk_bytes_max: usize::MAX,
             request_bytes_max: usize::MAX,
@@ -70,10 +93,47 @@ impl Patience {
             return Outcome::NotDone;
         };
         let args = request.args();
-        match scatterhoard_command::parse(args, self.core.wall.now()) {
-            Ok(Command::Read(read)) => self.serve_read(args, read, out).await,
-            Ok(Command::Write(write)) => self.serve_write(args, write, out).await,
-            Ok(Command::Span(_) | Command::Session(_) | Command::Server(_)) | Err(_) => {
+        match (scatterhoard_command::parse(args, self.core.wall.now()), self.door) {
+            (Ok(Command::Read(read)), Door::Peer) => {
+                self.serve_peer(slot_of_read(&read), &Op::Read(read), out).await
+            }
+            (Ok(Command::Write(write)), Door::Peer) => {
+                self.serve_peer(slot_of_write(&write), &Op::Write(write), out).await
+            }
+            (Ok(Command::Read(read)), Door::Cluster | Door::AnyKey) => {
+                self.serve_read(args, read, out).await
+            }
+            (Ok(Command::Write(write)), Door::Cluster | Door::AnyKey) => {
+                self.serve_write(args, write, out).await
+            }
+            (Ok(Command::Span(_) | Command::Session(_) | Command::Server(_)) | Err(_), _) => {
+                Outcome::NotDone
+            }
+        }
+    }
+
+    /// Serves a peer what we lead, once. Who asked knows better where to ask next, and asks again.
+    async fn serve_peer(
+        &self,
+        slot: Result<Slot, CrossSlot>,
+        op: &Op<'_>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let late = self.refuses.load(Ordering::Relaxed) || Instant::now() >= self.end;
+        let full = self.held_bytes.load(Ordering::Relaxed) >= ANSWERS_BYTES_MAX;
+        let route = slot.map(|slot| (slot, self.core.route(slot)));
+        let served = match route {
+            Ok((slot, Route::Serve(partition))) if !late && !full => {
+                self.serve_here(&partition, slot, op).await
+            }
+            Ok((_, Route::Serve(_) | Route::Elsewhere { .. } | Route::Unknown))
+            | Err(CrossSlot) => None,
+        };
+        match served {
+            Some(Served::Refused(Refusal::InDoubt)) => Outcome::InDoubt,
+            Some(served) => self.put(served, out),
+            None => {
+                self.refuses.store(true, Ordering::Relaxed);
                 Outcome::NotDone
             }
         }
@@ -128,41 +188,27 @@ impl Patience {
         Outcome::Done
     }
 
-    /// A command over several slots is done if all its parts are, not done if none is, and otherwise in
-    /// doubt.
     async fn serve_parts(
         &self,
         parts: Vec<(Slot, Op<'_>)>,
         merge: Merge,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let writes = parts.iter().any(|(_, op)| matches!(op, Op::Write(_)));
-        let served = join_all(parts.iter().map(|(slot, op)| self.serve_one(*slot, op, None))).await;
-        let mut replies = Vec::with_capacity(served.len());
-        let mut refused = Vec::new();
-        for served in served {
-            match served {
-                Served::Reply(reply) => replies.push(reply),
-                Served::Encoded(bytes) => match forward::reply_of(&bytes) {
-                    Some(reply) => replies.push(reply),
-                    None => return self.put(Served::Encoded(bytes), out),
-                },
-                Served::Refused(refusal) => refused.push(refusal),
-            }
-        }
-        let served = match refused.first() {
-            None => Served::Reply(merge.merge(replies)),
-            Some(_) if writes && !replies.is_empty() => Served::Refused(Refusal::InDoubt),
-            Some(_) if refused.contains(&Refusal::InDoubt) => Served::Refused(Refusal::InDoubt),
-            Some(&refusal) => Served::Refused(refusal),
+        let effect = match parts.first() {
+            Some((_, Op::Write(_))) => Effect::Writes,
+            Some((_, Op::Read(_))) | None => Effect::Reads,
         };
-        self.put(served, out)
+        let served = join_all(parts.iter().map(|(slot, op)| self.serve_one(*slot, op, None))).await;
+        self.put(merged(served, effect, merge), out)
     }
 
     /// Serves an operation on one slot. `args` is the whole request, if the operation is all of it.
     async fn serve_one(&self, slot: Slot, op: &Op<'_>, args: Option<Args<'_>>) -> Served {
         let mut routes = self.core.routes.subscribe();
         loop {
+            if Instant::now() >= self.end {
+                return Served::Refused(Refusal::ClusterDown);
+            }
             routes.mark_unchanged();
             let tried = match self.core.route(slot) {
                 Route::Serve(partition) => self.serve_here(&partition, slot, op).await,
@@ -195,24 +241,32 @@ impl Patience {
             Op::Read(read) => {
                 let now = Instant::now();
                 if let Some(lease) = partition.lease(now) {
-                    let reply = self.read_now(partition, slot, read);
+                    let served = self.read_now(partition, slot, read);
                     if partition.group.lease_holds(lease, Instant::now()) {
-                        return Some(Served::Reply(reply));
+                        return Some(self.held(served));
                     }
                 }
-                partition.read_index(self.until).await.ok()?;
-                Some(Served::Reply(self.read_now(partition, slot, read)))
+                let by = (now + PATIENCE).min(self.end);
+                partition.read_index(by).await.ok()?;
+                Some(self.held(self.read_now(partition, slot, read)))
             }
             Op::Write(write) => {
                 if let Some(refusal) = refused_early(&self.core, partition, write) {
                     return Some(Served::Refused(refusal));
+                }
+                if self.holds(0) > reply_bytes_max(&self.core, self.door) {
+                    return Some(Served::Refused(Refusal::ReplyTooBig));
                 }
                 let mut steps = Vec::with_capacity(256);
                 encode_step(&mut steps, &Step { slot, write: write.clone() });
                 let write_by = Instant::now() + self.core.config.write_timeout;
                 let written = tokio::time::timeout_at(write_by, partition.submit(steps, 1)).await;
                 match written.unwrap_or(Err(WriteError::InDoubt)) {
-                    Ok(replies) => replies.into_iter().next().map(Served::Reply),
+                    // Done without a word of what it came to: it must not be done again.
+                    Ok(replies) => Some(match replies.into_iter().next() {
+                        Some(reply) => self.held(Served::Reply(reply)),
+                        None => Served::Refused(Refusal::InDoubt),
+                    }),
                     Err(WriteError::NotDone) => None,
                     Err(WriteError::InDoubt) => Some(Served::Refused(Refusal::InDoubt)),
                 }
@@ -220,12 +274,23 @@ impl Patience {
         }
     }
 
-    fn read_now(&self, partition: &Partition, slot: Slot, read: &Read<'_>) -> Reply<'static> {
+    fn read_now(&self, partition: &Partition, slot: Slot, read: &Read<'_>) -> Served {
         let time = partition.time(Instant::now());
         let store = partition.store.lock();
         let reply = store.read(slot, read, time);
         self.core.stats.saw(&reply);
-        reply.into_owned()
+        // Measured while it is still lent: this is what keeps one request from taking all memory.
+        if self.holds(0) + reply_bytes(&reply) > reply_bytes_max(&self.core, self.door) {
+            return Served::Refused(Refusal::ReplyTooBig);
+        }
+        Served::Reply(reply.into_owned())
+    }
+
+    fn held(&self, served: Served) -> Served {
+        if let Served::Reply(reply) = &served {
+            self.holds(reply_bytes(reply));
+        }
+        served
     }
 
     async fn serve_there(
@@ -234,6 +299,10 @@ impl Patience {
         op: &Op<'_>,
         args: Option<Args<'_>>,
     ) -> Option<Served> {
+        let replies_bytes_max = reply_bytes_max(&self.core, self.door);
+        if self.holds(0) > replies_bytes_max {
+            return Some(Served::Refused(Refusal::ReplyTooBig));
+        }
         let mut request = Vec::new();
         let mut encoder = Encoder::new(&mut request, Protocol::Resp2);
         match args {
@@ -247,7 +316,13 @@ impl Patience {
         let sent = forward::send(&self.core, node, self.protocol, 1, Bytes::from(request), by);
         match sent.await {
             Forwarded::Answered(mut answers) => match answers.pop() {
-                Some((Outcome::Done, reply)) => Some(Served::Encoded(reply)),
+                Some((Outcome::Done, reply)) => {
+                    let too_big = self.holds(reply.len()) > replies_bytes_max;
+                    Some(match op {
+                        Op::Read(_) if too_big => Served::Refused(Refusal::ReplyTooBig),
+                        Op::Read(_) | Op::Write(_) => Served::Encoded(reply),
+                    })
+                }
                 Some((Outcome::NotDone, _)) => None,
                 Some((Outcome::InDoubt, _)) | None => self.lost(op),
             },
@@ -263,6 +338,43 @@ impl Patience {
             Op::Read(_) => None,
             Op::Write(_) => Some(Served::Refused(Refusal::InDoubt)),
         }
+    }
+}
+
+/// What the parts of a command over several slots come to. It is done if all its parts are, not done if
+/// none is, and otherwise in doubt; only a read may fail as a part of it did.
+fn merged(parts: Vec<Served>, effect: Effect, merge: Merge) -> Served {
+    let mut done = Vec::with_capacity(parts.len());
+    let mut in_doubt = false;
+    let mut refused = None;
+    for part in parts {
+        match part {
+            Served::Refused(Refusal::InDoubt)
+            | Served::Reply(Reply::Error(OpError::AnswerLost)) => {
+                in_doubt = true;
+            }
+            Served::Reply(Reply::Error(_)) | Served::Refused(_) => {
+                refused.get_or_insert(part);
+            }
+            Served::Reply(reply) => done.push(reply),
+            Served::Encoded(bytes) => match forward::reply_of(&bytes) {
+                Some(reply) => done.push(reply),
+                // What is neither an answer nor an error says nothing about what was done.
+                None if !bytes.starts_with(b"-") || bytes.starts_with(b"-INDOUBT") => {
+                    in_doubt = true;
+                }
+                None => {
+                    refused.get_or_insert(Served::Encoded(bytes));
+                }
+            },
+        }
+    }
+    match (effect, refused) {
+        (Effect::Writes, _) if in_doubt => Served::Refused(Refusal::InDoubt),
+        (Effect::Reads, None) if in_doubt => Served::Refused(Refusal::ClusterDown),
+        (_, None) => Served::Reply(merge.merge(done)),
+        (Effect::Writes, Some(_)) if !done.is_empty() => Served::Refused(Refusal::InDoubt),
+        (Effect::Reads | Effect::Writes, Some(refused)) => refused,
     }
 }
 
@@ -283,3 +395,6 @@ fn words_of<'a>(op: &Op<'a>) -> Vec<&'a [u8]> {
         Op::Read(_) | Op::Write(_) => unreachable!("only these commands are split by slot"),
     }
 }
+
+#[cfg(test)]
+mod tests;

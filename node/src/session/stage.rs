@@ -5,6 +5,7 @@
 //! and puts the replies in the order of the requests. What could not be served so, because a lease ran
 //! out or leadership moved, is served one by one in [`super::slow`].
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use scatterhoard_command::{
 use scatterhoard_replication::Lease;
 use scatterhoard_resp::{Args, Encoder, Protocol};
 use scatterhoard_ring::{NodeId, PartitionId, Slot};
-use scatterhoard_store::{Read, Reply, Step, UnixMillis, Write, encode_step};
+use scatterhoard_store::{Read, Reply, SetAnswer, Step, UnixMillis, Write, encode_step};
 use tokio::time::Instant;
 
 use super::refusal::{Refusal, put_refusal};
+use super::size::{reply_bytes, reply_bytes_max};
 use super::slow;
 use crate::clock::WallClock as _;
 use crate::core::Core;
@@ -45,7 +47,7 @@ pub(crate) enum Door {
     Cluster,
     /// The any-key port: we ask the other node.
     AnyKey,
-    /// A peer has asked us: it is told, and asks elsewhere.
+    /// A peer has asked us: of what we do not lead it is told, and asks elsewhere.
     Peer,
 }
 
@@ -83,7 +85,7 @@ enum Kind {
     /// The reply is this one of a local unit's.
     Write { unit: usize, at: usize },
     /// The reply is this one of another node's.
-    Remote { unit: usize, at: usize },
+    Remote { unit: usize, at: usize, effect: Effect },
     /// Not served here: one by one, later.
     Slow,
 }
@@ -92,6 +94,13 @@ impl Kind {
     fn is_slow(&self) -> bool {
         matches!(self, Self::Slow)
     }
+}
+
+/// What a command may have done where it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Reads,
+    Writes,
 }
 
 struct Unit {
@@ -104,6 +113,8 @@ struct Remote {
     node: NodeId,
     requests: Vec<u8>,
     count: usize,
+    /// How many there are up to the last write.
+    count_to_write: usize,
 }
 
 /// A pipeline's worth of commands.
@@ -121,7 +132,7 @@ pub(crate) struct Stage {
     /// Partitions with a command that is left for later: what follows for them must follow it.
     stuck: Vec<PartitionId>,
     /// Partitions with a command that goes to another node: what follows for them must go there too.
-    away: Vec<PartitionId>,
+    away: Vec<(PartitionId, NodeId)>,
     writes_bytes: usize,
 }
 
@@ -193,7 +204,7 @@ impl Stage {
         let hosted = Arc::clone(&self.hosted);
         match hosted.at(slot).filter(|partition| partition.leads()) {
             Some(partition) => self.add_local(partition, slot, command, request),
-            None => self.add_elsewhere(args, slot, request),
+            None => self.add_elsewhere(args, slot, command, request),
         }
     }
 
@@ -224,7 +235,7 @@ impl Stage {
             self.push(request, Kind::Slow);
             return Planned::Done;
         }
-        if self.away.contains(&partition.id) {
+        if self.away.iter().any(|&(away, _)| away == partition.id) {
             // Leadership has just come to us, and an earlier command is on its way to where it was.
             return Planned::AfterThis;
         }
@@ -260,7 +271,12 @@ impl Stage {
         let store = partition.store.lock();
         let reply = store.read(slot, read, time);
         self.core.stats.saw(&reply);
-        encode_reply(&mut Encoder::new(&mut self.ready, self.protocol), &reply);
+        let mut encoder = Encoder::new(&mut self.ready, self.protocol);
+        if reply_bytes(&reply) > reply_bytes_max(&self.core, self.door) {
+            put_refusal(&mut encoder, &Refusal::ReplyTooBig);
+        } else {
+            encode_reply(&mut encoder, &reply);
+        }
         drop(reply);
         drop(store);
         self.push(request, Kind::Read { lease });
@@ -288,10 +304,24 @@ impl Stage {
         let at = into.steps_count;
         into.steps_count += 1;
         self.writes_bytes += into.steps.len() - before;
+        if let Some(key) = answers_with_value_of(write) {
+            let length = Read::Length { key };
+            let reply =
+                partition.store.lock().read(slot, &length, partition.time(self.now)).into_owned();
+            if let Reply::Int(length) = reply {
+                self.writes_bytes += usize::try_from(length).unwrap_or(0);
+            }
+        }
         self.push(request, Kind::Write { unit, at });
     }
 
-    fn add_elsewhere(&mut self, args: Args<'_>, slot: Slot, request: Range<usize>) -> Planned {
+    fn add_elsewhere(
+        &mut self,
+        args: Args<'_>,
+        slot: Slot,
+        command: &Command<'_>,
+        request: Range<usize>,
+    ) -> Planned {
         let Some(partition) = self.core.tables.newest().map(|table| table.partition_of(slot))
         else {
             self.push(request, Kind::Slow);
@@ -301,7 +331,10 @@ impl Stage {
             self.push(request, Kind::Slow);
             return Planned::Done;
         }
-        if self.units.iter().any(|unit| unit.partition.id == partition) {
+        if self.units.iter().any(|unit| unit.partition.id == partition)
+            || self.leases.iter().any(|(read, _)| read.id == partition)
+        {
+            // We led it a moment ago. A read may have to be served again, before what follows it.
             return Planned::AfterThis;
         }
         match (self.core.route(slot), self.door) {
@@ -310,8 +343,17 @@ impl Stage {
                 self.put_ready(request, |out| put_refusal(out, &moved));
             }
             (Route::Elsewhere { node, .. }, Door::AnyKey) => {
-                self.away.push(partition);
-                self.add_remote(node, args, request);
+                if !goes_to(&mut self.away, partition, node) {
+                    return Planned::AfterThis;
+                }
+                let effect = match command {
+                    Command::Read(_) => Effect::Reads,
+                    Command::Write(_)
+                    | Command::Span(_)
+                    | Command::Session(_)
+                    | Command::Server(_) => Effect::Writes,
+                };
+                self.add_remote(node, args, effect, request);
             }
             // Leadership came to us a moment ago, or nobody is known to have it.
             (Route::Serve(_) | Route::Unknown | Route::Elsewhere { .. }, _) => {
@@ -321,11 +363,12 @@ impl Stage {
         Planned::Done
     }
 
-    fn add_remote(&mut self, node: NodeId, args: Args<'_>, request: Range<usize>) {
+    fn add_remote(&mut self, node: NodeId, args: Args<'_>, effect: Effect, request: Range<usize>) {
         let unit = match self.remotes.iter().position(|remote| remote.node == node) {
             Some(unit) => unit,
             None => {
-                self.remotes.push(Remote { node, requests: Vec::new(), count: 0 });
+                let requests = Vec::new();
+                self.remotes.push(Remote { node, requests, count: 0, count_to_write: 0 });
                 self.remotes.len() - 1
             }
         };
@@ -334,8 +377,11 @@ impl Stage {
         Encoder::new(&mut into.requests, Protocol::Resp2).request(args);
         let at = into.count;
         into.count += 1;
+        if effect == Effect::Writes {
+            into.count_to_write = into.count;
+        }
         self.writes_bytes += into.requests.len() - before;
-        self.push(request, Kind::Remote { unit, at });
+        self.push(request, Kind::Remote { unit, at, effect });
     }
 
     /// Leaves a command for later, and with it whatever follows for its partition.
@@ -361,56 +407,51 @@ impl Stage {
         mut each: impl FnMut(Outcome, usize),
     ) {
         let none_slow = self.stuck.is_empty() && !self.parts.iter().any(|part| part.kind.is_slow());
-        if self.units.is_empty() && self.remotes.is_empty() && none_slow {
+        let held = self.held();
+        if self.units.is_empty()
+            && self.remotes.is_empty()
+            && none_slow
+            && held.iter().all(|&held| held)
+        {
             // The common pipeline of reads: nothing to wait for, nothing to put in order.
-            let held = self.held();
-            if held.iter().all(|&held| held) {
-                if self.door == Door::Peer {
-                    let mut start = 0;
-                    for part in &self.parts {
-                        each(Outcome::Done, part.ready_end - start);
-                        start = part.ready_end;
-                    }
+            if self.door == Door::Peer {
+                let mut start = 0;
+                for part in &self.parts {
+                    each(Outcome::Done, part.ready_end - start);
+                    start = part.ready_end;
                 }
-                if out.is_empty() {
-                    std::mem::swap(out, &mut self.ready);
-                } else {
-                    out.extend_from_slice(&self.ready);
-                }
-                self.clear();
-                return;
             }
+            if out.is_empty() {
+                std::mem::swap(out, &mut self.ready);
+            } else {
+                out.extend_from_slice(&self.ready);
+            }
+            self.clear();
+            return;
         }
-        self.finish_slowly(buffer, out, &mut each).await;
+        self.finish_slowly(buffer, &held, out, &mut each).await;
         self.clear();
     }
 
+    /// `held` tells which leases still held after the reads.
     async fn finish_slowly(
         &mut self,
         buffer: &[u8],
+        held: &[bool],
         out: &mut Vec<u8>,
         each: &mut impl FnMut(Outcome, usize),
     ) {
-        let core = Arc::clone(&self.core);
-        let write_by = self.now + core.config.write_timeout;
+        let write_by = self.now + self.core.config.write_timeout;
         // Submitted before anything is awaited: the order of sessions' calls is the order in the log.
-        let submitted = self.units.drain(..).map(|unit| {
-            let written = unit.partition.submit(unit.steps, unit.steps_count);
-            async move {
-                let written = tokio::time::timeout_at(write_by, written).await;
-                written.unwrap_or(Err(WriteError::InDoubt))
-            }
-        });
-        let submitted: Vec<_> = submitted.collect();
-        let remotes = self.remotes.drain(..).map(|remote| {
-            let requests = Bytes::from(remote.requests);
-            forward::send(&core, remote.node, self.protocol, remote.count, requests, write_by)
-        });
-        let remotes: Vec<_> = remotes.collect();
-        let held = self.held();
-        let (mut written, forwarded) = tokio::join!(join_all(submitted), join_all(remotes));
+        let submitted = self.submit(held, write_by);
+        let to_write: Vec<_> = self.remotes.iter().map(|remote| remote.count_to_write).collect();
+        let sent = self.send(write_by);
+        let (mut written, forwarded) = tokio::join!(join_all(submitted), join_all(sent));
 
-        let patience = slow::Patience::new(&core, self.door, self.protocol);
+        let patience = slow::Patience::new(&self.core, self.door, self.protocol);
+        let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
+        let forwarded_bytes = forwarded.iter().map(Forwarded::bytes).sum::<usize>();
+        patience.holds(self.ready.len() + answered + forwarded_bytes);
         let mut ready_start = 0;
         for part in std::mem::take(&mut self.parts) {
             let before = out.len();
@@ -421,7 +462,11 @@ impl Stage {
                 Kind::Read { lease } if held[lease] => self.take_ready(ready, out),
                 Kind::Read { .. } | Kind::Slow => Outcome::NotDone,
                 Kind::Write { unit, at } => put_written(&mut written[unit], at, self.protocol, out),
-                Kind::Remote { unit, at } => put_forwarded(&forwarded[unit], at, out),
+                Kind::Remote { unit, at, effect } => match put_forwarded(&forwarded[unit], at, out)
+                {
+                    Outcome::InDoubt => if_lost(effect, at, to_write[unit], self.protocol, out),
+                    outcome @ (Outcome::Done | Outcome::NotDone) => outcome,
+                },
             };
             let outcome = match outcome {
                 Outcome::NotDone => patience.serve(&buffer[part.request], out).await,
@@ -433,6 +478,36 @@ impl Stage {
             };
             each(outcome, out.len() - before);
         }
+    }
+
+    /// Submits the writes, but for those to partitions where something before them is still to be
+    /// served: they follow it, one by one.
+    fn submit(
+        &mut self,
+        held: &[bool],
+        by: Instant,
+    ) -> Vec<impl Future<Output = Result<Vec<Reply<'static>>, WriteError>> + Send + use<>> {
+        let mut behind = self.stuck.clone();
+        let lost = self.leases.iter().zip(held).filter(|&(_, &held)| !held);
+        behind.extend(lost.map(|((partition, _), _)| partition.id));
+        let submit = |Unit { partition, steps, steps_count }: Unit| {
+            let may = !behind.contains(&partition.id);
+            let written = may.then(|| partition.submit(steps, steps_count));
+            async move {
+                let Some(written) = written else { return Err(WriteError::NotDone) };
+                tokio::time::timeout_at(by, written).await.unwrap_or(Err(WriteError::InDoubt))
+            }
+        };
+        self.units.drain(..).map(submit).collect()
+    }
+
+    /// Sends what other nodes lead on its way.
+    fn send(&mut self, by: Instant) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
+        let (core, protocol) = (&self.core, self.protocol);
+        let send = |Remote { node, requests, count, .. }: Remote| {
+            forward::send(core, node, protocol, count, Bytes::from(requests), by)
+        };
+        self.remotes.drain(..).map(send).collect()
     }
 
     fn take_ready(&self, range: Range<usize>, out: &mut Vec<u8>) -> Outcome {
@@ -502,6 +577,28 @@ fn grows(write: &Write<'_>) -> bool {
     }
 }
 
+/// The key whose value a write answers with. A few bytes may ask for much, as with reads.
+fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
+    match write {
+        Write::Set { key, answer: SetAnswer::Before, .. }
+        | Write::GetExpire { key, .. }
+        | Write::GetDelete { key } => Some(key),
+        Write::Set { answer: SetAnswer::Done | SetAnswer::Count, .. }
+        | Write::SetMany { .. }
+        | Write::SetManyIfAbsent { .. }
+        | Write::Add { .. }
+        | Write::AddFloat { .. }
+        | Write::Append { .. }
+        | Write::SetRange { .. }
+        | Write::Delete { .. }
+        | Write::Expire { .. }
+        | Write::Persist { .. }
+        | Write::Rename { .. }
+        | Write::Copy { .. }
+        | Write::Evict { .. } => None,
+    }
+}
+
 fn put_written(
     written: &mut Result<Vec<Reply<'static>>, WriteError>,
     at: usize,
@@ -532,3 +629,38 @@ fn put_forwarded(forwarded: &Forwarded, at: usize, out: &mut Vec<u8>) -> Outcome
         Forwarded::InDoubt => Outcome::InDoubt,
     }
 }
+
+/// Notes that a command for a partition goes to a node. Not if an earlier one went to another: it could
+/// arrive there first.
+fn goes_to(away: &mut Vec<(PartitionId, NodeId)>, partition: PartitionId, node: NodeId) -> bool {
+    match away.iter().find(|&&(gone, _)| gone == partition) {
+        Some(&(_, before)) => before == node,
+        None => {
+            away.push((partition, node));
+            true
+        }
+    }
+}
+
+/// What became of a command whose answer was lost on the way. `at` is its place among those that went
+/// there, the last write of which is before `count_to_write`.
+fn if_lost(
+    effect: Effect,
+    at: usize,
+    count_to_write: usize,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    match effect {
+        Effect::Writes => Outcome::InDoubt,
+        Effect::Reads if at < count_to_write => {
+            // Asked again, it could see the write that followed it.
+            put_refusal(&mut Encoder::new(out, protocol), &Refusal::ClusterDown);
+            Outcome::Done
+        }
+        Effect::Reads => Outcome::NotDone,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -56,7 +56,7 @@ fn measure(cluster: &mut Cluster, kills_count: usize) -> Vec<Vec<Duration>> {
 }
 
 fn report(title: &str, kills: &[Vec<Duration>]) {
-    let last = sorted(kills.iter().filter_map(|outages| outages.iter().max().copied()));
+    let last = sorted(last_of_each(kills));
     let all = sorted(kills.iter().flatten().copied());
     let each: Vec<_> =
         kills.iter().map(|outages| format!("{:.2?}", outages.iter().max())).collect();
@@ -67,6 +67,11 @@ fn report(title: &str, kills: &[Vec<Duration>]) {
         last.last().unwrap_or(&Duration::ZERO)
     );
     println!("  a single slot: median {:.0?}; each kill: {}", median(&all), each.join(" "));
+}
+
+/// How long it took after each kill until the last of the slots came back.
+fn last_of_each(kills: &[Vec<Duration>]) -> impl Iterator<Item = Duration> {
+    kills.iter().filter_map(|outages| outages.iter().max().copied())
 }
 
 fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<Duration> {

@@ -1,0 +1,30 @@
+//! What one connection may cost.
+
+use scatterhoard_cluster::{Network, SystemNet};
+
+use super::stage::tests::node;
+use super::*;
+
+#[tokio::test]
+async fn a_request_that_nobody_has_room_for_is_refused() {
+    let node = node().await;
+    let mut all = Share::new(&node.core.clients.input);
+    all.cover((1 << 20) + (1 << 30)).unwrap();
+
+    let mut stream = SystemNet.connect(node.addresses().endpoints().listen).await.unwrap();
+    stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\n").await.unwrap();
+    stream.write_all(&vec![b'v'; 1_000_000]).await.unwrap();
+    let mut answered = Vec::new();
+    stream.read_to_end(&mut answered).await.unwrap();
+    let expected = b"-ERR too many bytes of unfinished requests on this node, try again later\r\n";
+    assert_eq!(answered, expected);
+
+    drop(all);
+    let mut stream = SystemNet.connect(node.addresses().endpoints().listen).await.unwrap();
+    let set = stage::tests::request(&[b"SET", b"k", &vec![b'v'; 2_000_000]]);
+    stream.write_all(&set).await.unwrap();
+    let mut answered = [0; 5];
+    stream.read_exact(&mut answered).await.unwrap();
+    assert_eq!(&answered, b"+OK\r\n");
+    node.shutdown().await;
+}

@@ -1,0 +1,126 @@
+//! How a simulated cluster begins.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use scatterhoard_node::Config;
+use turmoil::Sim;
+
+use super::{Cluster, LATENCY_MAX, LATENCY_MIN, TELLER};
+use crate::history::Recorder;
+use crate::sim::chance;
+use crate::sim::client::Port;
+use crate::sim::links::Links;
+use crate::sim::node::PEER;
+use crate::sim::trace::Trace;
+
+/// Simulated time moves in such steps; messages arrive between them.
+const TICK: Duration = Duration::from_millis(4);
+
+/// Segments on their way on one connection, and connections that wait to be accepted. turmoil panics
+/// where too many connections wait.
+const TCP_CAPACITY: usize = 4096;
+const UDP_CAPACITY: usize = 1024;
+
+/// What a cluster is like when it is founded.
+pub struct Founding {
+    count: usize,
+    clients: usize,
+    config: Config,
+}
+
+impl Founding {
+    pub(super) fn of(count: usize) -> Self {
+        let config = Config {
+            partitions: 3,
+            replace_after: Duration::from_secs(5),
+            leave_timeout: Duration::from_secs(10),
+            ..Config::default()
+        };
+        Self { count, clients: 0, config }
+    }
+
+    /// Voters that each partition should have. By default 3.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u8) -> Self {
+        self.config.replicas = replicas;
+        self
+    }
+
+    /// Partitions. By default 3: each costs time in every tick.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.config.partitions = partitions;
+        self
+    }
+
+    /// How long a member must be gone before it is dismissed. By default 5 s.
+    #[must_use]
+    pub fn replace_after(mut self, patience: Duration) -> Self {
+        self.config.replace_after = patience;
+        self
+    }
+
+    /// Machines for clients beside the story's own.
+    #[must_use]
+    pub fn clients(mut self, count: usize) -> Self {
+        self.clients = count;
+        self
+    }
+
+    /// Founds the cluster, and waits until it is writable and fully replicated.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Cluster {
+        let mut cluster = self.start(seed);
+        cluster.settle();
+        cluster
+    }
+
+    /// Starts all nodes at once, and does not wait.
+    #[must_use]
+    pub fn start(self, seed: u64) -> Cluster {
+        chance::seed(seed);
+        let trace = std::env::var("SIM_LOG").ok().map(|filter| Trace::start(&filter));
+        let mut cluster = Cluster {
+            sim: simulation(seed),
+            seed,
+            config: self.config,
+            machines: Vec::new(),
+            clients: Vec::new(),
+            links: Links::default(),
+            slow: BTreeSet::new(),
+            recorder: Recorder::new(),
+            teller: None,
+            trace,
+            events: Vec::new(),
+        };
+        // All node's addresses come first, so that the first node's is the lowest.
+        let ips: Vec<_> = (1..=self.count).map(|node| cluster.address_of(node)).collect();
+        for client in 0..self.clients + 2 {
+            cluster.add_client(client);
+        }
+        let join: Vec<_> = ips.iter().map(|ip| format!("{ip}:{PEER}")).collect();
+        for node in 1..=self.count {
+            cluster.add_machine(node, join.clone());
+        }
+        cluster.teller = Some(cluster.client(TELLER, Port::Cluster));
+        cluster
+    }
+}
+
+fn simulation(seed: u64) -> Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH)
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(365 * 24 * 3600))
+        .min_message_latency(LATENCY_MIN)
+        .max_message_latency(LATENCY_MAX)
+        .tcp_capacity(TCP_CAPACITY)
+        .udp_capacity(UDP_CAPACITY)
+        .enable_random_order()
+        .build()
+}
