@@ -262,3 +262,135 @@ pub(crate) fn roll(group: &Group) -> Roll {
     let members = group.members();
     Roll { epoch: members.epoch, replicas: members.nodes.into_keys().collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use scatterhoard_ring::{Generation, Replica};
+
+    use super::*;
+
+    fn ids(numbers: &[u64]) -> BTreeSet<ReplicaId> {
+        numbers.iter().copied().map(ReplicaId::new).collect()
+    }
+
+    fn epoch(index: u64) -> Epoch {
+        Epoch { generation: Generation::new(1), index }
+    }
+
+    /// Replica `n` sits on node `10 n`.
+    fn placement(replicas: &[u64], leader: Option<u64>) -> Placement {
+        let replica = |&id: &u64| Replica { id: ReplicaId::new(id), node: NodeId::new(10 * id) };
+        let replicas = replicas.iter().map(replica).collect();
+        Placement { replicas, leader: leader.map(ReplicaId::new), epoch: epoch(5) }
+    }
+
+    /// A group at epoch 5 led by replica 1, in which everyone named is level.
+    fn seen(voters: &[u64], learners: &[u64]) -> Seen {
+        let everyone = voters.iter().chain(learners);
+        Seen {
+            me: ReplicaId::new(1),
+            voters: ids(voters),
+            learners: ids(learners),
+            joint: None,
+            committed: true,
+            epoch: epoch(5),
+            matched: everyone.map(|&id| (ReplicaId::new(id), 1000)).collect(),
+            last: 1000,
+        }
+    }
+
+    fn behind(mut seen: Seen, replica: u64) -> Seen {
+        seen.matched.insert(ReplicaId::new(replica), 1000 - LAG_ENTRIES_MAX - 1);
+        seen
+    }
+
+    fn seat(voters: &[u64], leaving: &[u64]) -> Step {
+        Step::Seat { voters: ids(voters), leaving: ids(leaving) }
+    }
+
+    #[track_caller]
+    fn check(seen: &Seen, placement: &Placement, step: &Step) {
+        assert_eq!(&next_step(seen, placement), step);
+    }
+
+    #[test]
+    fn a_group_grows_by_learners_that_have_caught_up() {
+        let target = placement(&[1, 2, 3], Some(1));
+        check(&seen(&[1], &[]), &target, &Step::Invite(ids(&[2, 3])));
+        check(&behind(seen(&[1], &[2, 3]), 3), &target, &Step::Wait);
+        check(&seen(&[1], &[2, 3]), &target, &seat(&[1, 2, 3], &[]));
+        check(&seen(&[1, 2, 3], &[]), &target, &Step::Settled);
+    }
+
+    #[test]
+    fn a_dead_voter_stays_until_its_successor_has_caught_up() {
+        let target = placement(&[1, 2, 4], Some(1));
+        check(&behind(seen(&[1, 2, 3], &[4]), 4), &target, &Step::Wait);
+        check(&behind(seen(&[1, 2, 3], &[4]), 3), &target, &seat(&[1, 2, 4], &[]));
+    }
+
+    #[test]
+    fn an_older_placement_is_ignored() {
+        let mut newer = seen(&[1, 2, 3], &[]);
+        newer.epoch = epoch(6);
+        check(&newer, &placement(&[1], Some(1)), &Step::Settled);
+    }
+
+    #[test]
+    fn a_newer_placement_is_recorded_even_if_nothing_moves() {
+        let mut older = seen(&[1, 2, 3], &[]);
+        older.epoch = epoch(4);
+        check(&older, &placement(&[1, 2, 3], Some(1)), &seat(&[1, 2, 3], &[]));
+    }
+
+    #[test]
+    fn a_change_left_half_done_is_finished_as_it_was_meant() {
+        let mut half = seen(&[1, 2, 3, 4], &[]);
+        half.joint = Some(ids(&[1, 2, 4]));
+        check(&half, &placement(&[1, 5, 6], Some(1)), &Step::Finish(ids(&[1, 2, 4])));
+    }
+
+    #[test]
+    fn nothing_is_begun_while_a_change_is_not_committed() {
+        let mut open = seen(&[1, 2, 3], &[]);
+        open.committed = false;
+        check(&open, &placement(&[1, 2], Some(1)), &Step::Wait);
+    }
+
+    #[test]
+    fn a_leader_that_must_go_hands_over_before_it_is_removed() {
+        let target = placement(&[2, 3, 4], None);
+        check(&seen(&[1, 2, 3], &[4]), &target, &seat(&[1, 2, 3, 4], &[]));
+        let Step::Transfer(heir) = next_step(&seen(&[1, 2, 3, 4], &[]), &target) else {
+            panic!("it hands over");
+        };
+        assert!(ids(&[2, 3, 4]).contains(&heir));
+    }
+
+    #[test]
+    fn leadership_goes_where_it_should_be_once_all_is_in_place() {
+        let target = placement(&[1, 2, 3], Some(3));
+        check(&seen(&[1, 2, 3], &[]), &target, &Step::Transfer(ReplicaId::new(3)));
+        check(&behind(seen(&[1, 2, 3], &[]), 3), &target, &Step::Wait);
+    }
+
+    #[test]
+    fn a_group_never_shrinks_to_voters_that_are_behind() {
+        let far = behind(behind(seen(&[1, 2, 3, 4, 5], &[]), 2), 3);
+        check(&far, &placement(&[1, 2, 3], Some(1)), &Step::Wait);
+    }
+
+    #[test]
+    fn learners_that_are_not_wanted_any_more_take_leave() {
+        let target = placement(&[1, 2, 3], Some(1));
+        check(&seen(&[1, 2, 3], &[9]), &target, &seat(&[1, 2, 3], &[9]));
+    }
+
+    #[test]
+    fn a_roll_proves_a_replica_gone_only_from_its_placement_on() {
+        let roll = Roll { epoch: epoch(5), replicas: ids(&[1, 2, 3]) };
+        assert!(roll.proves_gone(ReplicaId::new(4), epoch(5)));
+        assert!(!roll.proves_gone(ReplicaId::new(4), epoch(6)), "it may not have been invited yet");
+        assert!(!roll.proves_gone(ReplicaId::new(2), epoch(5)));
+    }
+}

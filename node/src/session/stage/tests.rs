@@ -6,9 +6,11 @@ use std::sync::Arc;
 use scatterhoard_cluster::{ReplyTo, SystemNet};
 use scatterhoard_resp::{Decoded, Decoder, Limits};
 
+use super::finish::if_lost;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::forward;
 use crate::node::{Environment, Node};
 
 pub(in crate::session) async fn node() -> Node {

@@ -1,0 +1,215 @@
+//! The second half of a stage: what it holds is sent on its way, waited for, and answered in order.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use scatterhoard_command::encode_reply;
+use scatterhoard_replication::Lease;
+use scatterhoard_resp::{Encoder, Protocol};
+use scatterhoard_store::Reply;
+use tokio::time::Instant;
+
+use super::{Door, Effect, Kind, Outcome, READY_BYTES_MAX, Remote, Stage, Unit};
+use crate::forward::{self, Forwarded};
+use crate::partition::{Partition, WriteError};
+use crate::session::refusal::{Refusal, put_refusal};
+use crate::session::size::reply_bytes;
+use crate::session::slow;
+
+impl Stage {
+    /// Does what the stage holds and appends the replies to `out`, in the order of the requests.
+    /// `buffer` is where the requests lie. Answers with what became of each, for peers.
+    pub(crate) async fn finish(
+        &mut self,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+        mut each: impl FnMut(Outcome, usize),
+    ) {
+        let none_slow = self.stuck.is_empty() && !self.parts.iter().any(|part| part.kind.is_slow());
+        let held = self.held();
+        if self.units.is_empty()
+            && self.remotes.is_empty()
+            && none_slow
+            && held.iter().all(|&held| held)
+        {
+            // The common pipeline of reads: nothing to wait for, nothing to put in order.
+            if self.door == Door::Peer {
+                let mut start = 0;
+                for part in &self.parts {
+                    each(Outcome::Done, part.ready_end - start);
+                    start = part.ready_end;
+                }
+            }
+            if out.is_empty() {
+                std::mem::swap(out, &mut self.ready);
+            } else {
+                out.extend_from_slice(&self.ready);
+            }
+            self.clear();
+            return;
+        }
+        self.finish_slowly(buffer, &held, out, &mut each).await;
+        self.clear();
+    }
+
+    /// `held` tells which leases still held after the reads.
+    pub(super) async fn finish_slowly(
+        &mut self,
+        buffer: &[u8],
+        held: &[bool],
+        out: &mut Vec<u8>,
+        each: &mut impl FnMut(Outcome, usize),
+    ) {
+        let write_by = self.now + self.core.config.write_timeout;
+        // Submitted before anything is awaited: the order of sessions' calls is the order in the log.
+        let submitted = self.submit(held, write_by);
+        let to_write: Vec<_> = self.remotes.iter().map(|remote| remote.count_to_write).collect();
+        let sent = self.send(write_by);
+        let (mut written, forwarded) = tokio::join!(join_all(submitted), join_all(sent));
+
+        let patience = slow::Patience::new(&self.core, self.door, self.protocol);
+        let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
+        let forwarded_bytes = forwarded.iter().map(Forwarded::bytes).sum::<usize>();
+        patience.holds(self.ready.len() + answered + forwarded_bytes);
+        let mut ready_start = 0;
+        for part in std::mem::take(&mut self.parts) {
+            let before = out.len();
+            let ready = ready_start..part.ready_end;
+            ready_start = part.ready_end;
+            let outcome = match part.kind {
+                Kind::Ready => self.take_ready(ready, out),
+                Kind::Read { lease } if held[lease] => self.take_ready(ready, out),
+                Kind::Read { .. } | Kind::Slow => Outcome::NotDone,
+                Kind::Write { unit, at } => put_written(&mut written[unit], at, self.protocol, out),
+                Kind::Remote { unit, at, effect } => match put_forwarded(&forwarded[unit], at, out)
+                {
+                    Outcome::InDoubt => if_lost(effect, at, to_write[unit], self.protocol, out),
+                    outcome @ (Outcome::Done | Outcome::NotDone) => outcome,
+                },
+            };
+            let outcome = match outcome {
+                Outcome::NotDone => patience.serve(&buffer[part.request], out).await,
+                Outcome::InDoubt if self.door != Door::Peer => {
+                    put_refusal(&mut Encoder::new(out, self.protocol), &Refusal::InDoubt);
+                    Outcome::InDoubt
+                }
+                Outcome::Done | Outcome::InDoubt => outcome,
+            };
+            each(outcome, out.len() - before);
+        }
+    }
+
+    /// Submits the writes, but for those to partitions where something before them is still to be
+    /// served: they follow it, one by one.
+    fn submit(
+        &mut self,
+        held: &[bool],
+        by: Instant,
+    ) -> Vec<impl Future<Output = Result<Vec<Reply<'static>>, WriteError>> + Send + use<>> {
+        let mut behind = self.stuck.clone();
+        let lost = self.leases.iter().zip(held).filter(|&(_, &held)| !held);
+        behind.extend(lost.map(|((partition, _), _)| partition.id));
+        let submit = |Unit { partition, steps, steps_count }: Unit| {
+            let may = !behind.contains(&partition.id);
+            let written = may.then(|| partition.submit(steps, steps_count));
+            async move {
+                let Some(written) = written else { return Err(WriteError::NotDone) };
+                tokio::time::timeout_at(by, written).await.unwrap_or(Err(WriteError::InDoubt))
+            }
+        };
+        self.units.drain(..).map(submit).collect()
+    }
+
+    /// Sends what other nodes lead on its way.
+    fn send(&mut self, by: Instant) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
+        let (core, protocol) = (&self.core, self.protocol);
+        let send = |Remote { node, requests, count, .. }: Remote| {
+            forward::send(core, node, protocol, count, Bytes::from(requests), by)
+        };
+        self.remotes.drain(..).map(send).collect()
+    }
+
+    fn take_ready(&self, range: Range<usize>, out: &mut Vec<u8>) -> Outcome {
+        out.extend_from_slice(&self.ready[range]);
+        Outcome::Done
+    }
+
+    /// Which leases still hold, by a clock that is read now, after the reads.
+    fn held(&self) -> Vec<bool> {
+        if self.leases.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let holds =
+            |(partition, lease): &(Arc<Partition>, Lease)| partition.group.lease_holds(*lease, now);
+        self.leases.iter().map(holds).collect()
+    }
+
+    fn clear(&mut self) {
+        self.ready.clear();
+        if self.ready.capacity() > 4 * READY_BYTES_MAX {
+            self.ready = Vec::new();
+        }
+        self.parts.clear();
+        self.leases.clear();
+        self.units.clear();
+        self.remotes.clear();
+        self.stuck.clear();
+        self.away.clear();
+        self.writes_bytes = 0;
+    }
+}
+
+fn put_written(
+    written: &mut Result<Vec<Reply<'static>>, WriteError>,
+    at: usize,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    match written {
+        Ok(replies) => {
+            encode_reply(&mut Encoder::new(out, protocol), &replies[at]);
+            Outcome::Done
+        }
+        Err(WriteError::NotDone) => Outcome::NotDone,
+        Err(WriteError::InDoubt) => Outcome::InDoubt,
+    }
+}
+
+fn put_forwarded(forwarded: &Forwarded, at: usize, out: &mut Vec<u8>) -> Outcome {
+    match forwarded {
+        Forwarded::Answered(answers) => match answers.get(at) {
+            Some((Outcome::Done, reply)) => {
+                out.extend_from_slice(reply);
+                Outcome::Done
+            }
+            Some((Outcome::NotDone, _)) => Outcome::NotDone,
+            Some((Outcome::InDoubt, _)) | None => Outcome::InDoubt,
+        },
+        Forwarded::NotSent => Outcome::NotDone,
+        Forwarded::InDoubt => Outcome::InDoubt,
+    }
+}
+
+/// What became of a command whose answer was lost on the way. `at` is its place among those that went
+/// there, the last write of which is before `count_to_write`.
+pub(super) fn if_lost(
+    effect: Effect,
+    at: usize,
+    count_to_write: usize,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    match effect {
+        Effect::Writes => Outcome::InDoubt,
+        Effect::Reads if at < count_to_write => {
+            // Asked again, it could see the write that followed it.
+            put_refusal(&mut Encoder::new(out, protocol), &Refusal::ClusterDown);
+            Outcome::Done
+        }
+        Effect::Reads => Outcome::NotDone,
+    }
+}
