@@ -65,7 +65,7 @@ impl Default for Config {
             join: Vec::new(),
             replicas: 3,
             replicas_min: 1,
-            partitions: 12,
+            partitions: 8,
             replace_after: Duration::from_secs(30),
             maxmemory: 0,
             maxmemory_policy: Policy::NoEviction,

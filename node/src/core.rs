@@ -101,8 +101,11 @@ impl Core {
             })
         });
         let leads = ours.is_some_and(|ours| ours.leads());
+        // A follower goes on naming a leader that has died until there is another; gossip sees it go.
+        let seems_alive = |node| node == self.node && leads || view.alive.contains_key(&node);
         route(own, told)
-            .filter(|&node| table.members.contains_key(&node) && (node != self.node || leads))
+            .filter(|&node| table.members.contains_key(&node) && seems_alive(node))
+            .filter(|&node| node != self.node || leads)
     }
 
     /// Who leads each partition: its leader, or who should be if none is known, so that no slot is

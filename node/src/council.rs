@@ -16,6 +16,9 @@ use crate::kind::Kind;
 /// How long a decision may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Version of the messages in this file.
+pub(crate) const MESSAGES: u8 = 1;
+
 /// Whether this node leads the council.
 pub(crate) fn leads(core: &Core) -> bool {
     core.replicas.council().is_some_and(|group| group.leads())
@@ -77,6 +80,7 @@ pub(crate) async fn ask_to_leave(core: &Arc<Core>, node: NodeId) -> Result<(), S
     }
     let addr = leader_address(core, &table).ok_or("the council has no leader that is known")?;
     let mut body = BytesMut::new();
+    body.put_u8(MESSAGES);
     body.put_u64(node.number());
     let to = Target { node: NodeId::new(0), addr };
     let by = Instant::now() + PATIENCE;

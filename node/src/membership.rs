@@ -203,6 +203,16 @@ async fn join(
 
 /// What a founder and a joiner do alike: know the cluster, gossip, adopt the table.
 async fn settle(core: &Arc<Core>, table: &Arc<Table>) -> Result<(), StartError> {
+    let settings = &table.settings;
+    if settings.value_bytes_max as usize > core.config.value_bytes_max {
+        return Err(StartError::Refused(format!(
+            "the cluster allows values of {} bytes, and this node would not take them from its peers: \
+             give it --max-value {0}",
+            settings.value_bytes_max
+        )));
+    }
+    let timers = [settings.heartbeat_ms, settings.election_ms_min, settings.election_ms_max];
+    core.peers.set_timers(&format!("{timers:?}"));
     core.peers.set_cluster(table.cluster);
     let others = table.members.values().filter(|member| member.node != core.node);
     let seeds = others.map(|member| member.endpoints.peer).chain(core.join_addresses().await.0);

@@ -9,7 +9,7 @@ use scatterhoard_ring::NodeId;
 
 use crate::core::Core;
 use crate::kind::Kind;
-use crate::{council, forward, membership, pilot, span, upkeep};
+use crate::{council, forward, membership, pilot, span, timekeeping, upkeep};
 
 /// Hands messages from peers to whom they are for.
 pub(crate) struct Desk(pub(crate) Arc<Core>);
@@ -42,8 +42,7 @@ impl Service for Desk {
                 core.tasks.clone().spawn(forward::serve(core, body, reply));
             }
             Kind::Clock => {
-                let now = core.wall.own().millis().to_be_bytes();
-                reply.send(Bytes::copy_from_slice(&now));
+                reply.send(timekeeping::answer(&core));
             }
             Kind::Span => {
                 core.tasks.clone().spawn(span::serve(core, body, reply));
@@ -57,7 +56,9 @@ impl Service for Desk {
 }
 
 async fn leave(core: Arc<Core>, mut body: Bytes, reply: ReplyTo) {
-    let Ok(node) = body.try_get_u64() else { return reply.refuse("whose leaving?") };
+    let (Ok(council::MESSAGES), Ok(node)) = (body.try_get_u8(), body.try_get_u64()) else {
+        return reply.refuse("whose leaving?");
+    };
     if !council::leads(&core) {
         return reply.refuse("not the council's leader");
     }

@@ -26,6 +26,9 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     for (&id, partition) in &table.partitions {
         let group = GroupId::Partition(id);
         match core.leader_of(&table, group) {
+            Some(node) if node == core.node && !has_quorum(core, id) => {
+                reasons.push(format!("partition {id} is led here without a quorum"));
+            }
             Some(node) => *leads.entry(node).or_default() += 1,
             None => reasons.push(format!("partition {id} has no leader that is known here")),
         }
@@ -44,6 +47,12 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
         reasons.push(format!("leaders are not balanced: between {least} and {most} for each node"));
     }
     reasons
+}
+
+/// Whether the replica that leads here has lately heard from a quorum.
+fn has_quorum(core: &Core, id: PartitionId) -> bool {
+    let hosted = core.hosting.now();
+    hosted.of_partition(id).is_some_and(|partition| partition.group.report().is_some())
 }
 
 /// What a replica here knows of its group's membership, held against the table.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use scatterhoard_cluster::{Lane, Target};
 use scatterhoard_ring::{Member, Table};
@@ -18,6 +18,17 @@ const MEASURE_EVERY: Duration = Duration::from_secs(2);
 
 /// An answer that takes longer says too little about when it was given.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Version of the answer.
+const MESSAGES: u8 = 1;
+
+/// Our own clock, for a member that asks.
+pub(crate) fn answer(core: &Core) -> Bytes {
+    let mut out = BytesMut::with_capacity(9);
+    out.put_u8(MESSAGES);
+    out.put_u64(core.wall.own().millis());
+    out.freeze()
+}
 
 /// Measures until shutdown.
 pub(crate) async fn serve(core: Arc<Core>) {
@@ -52,7 +63,10 @@ async fn ask(core: &Core, member: &Member) -> Option<i64> {
     let (asked, asked_at) = (core.wall.own(), Instant::now());
     let by = asked_at + ANSWER_PATIENCE;
     let call = core.peers.call(to, Lane::Control, Kind::Clock.number(), Bytes::new(), by);
-    let theirs = call.await.ok()?.try_get_u64().ok()?;
+    let mut answer = call.await.ok()?;
+    let (MESSAGES, theirs) = (answer.try_get_u8().ok()?, answer.try_get_u64().ok()?) else {
+        return None;
+    };
     let half = u64::try_from(asked_at.elapsed().as_millis() / 2).ok()?;
     let ours = asked.plus(half).millis();
     Some(i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?)

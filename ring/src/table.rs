@@ -54,7 +54,8 @@ pub struct Settings {
     pub election_ms_max: u32,
     /// How long a member must be gone before it is dismissed. At least `election_ms_max`.
     pub replace_after_ms: u32,
-    /// How far a node's wall clock may be from the members' median before it may not lead.
+    /// How far members' wall clocks may be apart. A clock further from the members' median is reported,
+    /// and the median used in its place; new leaders start their time ahead by as much.
     pub clock_skew_ms_max: u32,
     /// Seed of every placement and of the order in which `SCAN` walks.
     pub hash_seed: u64,
