@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use scatterhoard_store::UnixMillis;
 use tokio::time::Instant;
 
@@ -24,18 +25,18 @@ impl WallClock for SystemClock {
     }
 }
 
-/// The system's wall clock, set right by what the members' clocks say: to their median.
-///
-/// One wrong clock then neither expires keys early nor keeps them for ever, wherever leadership goes.
+/// Wall time as the members agree on it: the median of their clocks when last measured, and monotonic
+/// time since. A clock that jumps, or is wrong, then neither expires keys early nor keeps them for ever,
+/// wherever leadership goes.
 pub(crate) struct MeasuredClock {
     own: Arc<dyn WallClock>,
-    /// What the members' median is ahead of our own clock, in milliseconds.
-    ahead_ms: AtomicI64,
+    /// What the time was when it was last measured. Until then our own clock is all there is.
+    measured: Mutex<Option<(Instant, UnixMillis)>>,
 }
 
 impl MeasuredClock {
     pub(crate) fn new(own: Arc<dyn WallClock>) -> Self {
-        Self { own, ahead_ms: AtomicI64::new(0) }
+        Self { own, measured: Mutex::new(None) }
     }
 
     /// Our own clock, right or wrong.
@@ -44,24 +45,42 @@ impl MeasuredClock {
     }
 
     /// Takes what was measured: how far each other member's clock is ahead of ours, in milliseconds.
-    /// Answers with the median, ours counted as 0; of two in the middle the smaller correction.
-    pub(crate) fn measured(&self, mut ahead_ms: Vec<i64>) -> i64 {
-        ahead_ms.push(0);
-        ahead_ms.sort_unstable();
-        let upper = ahead_ms[ahead_ms.len() / 2];
-        let lower = ahead_ms[(ahead_ms.len() - 1) / 2];
-        let median = if lower.unsigned_abs() < upper.unsigned_abs() { lower } else { upper };
-        self.ahead_ms.store(median, Ordering::SeqCst);
-        median
+    /// Answers with how far the agreed time is ahead of ours.
+    ///
+    /// Of an even number of clocks the middle two may be apart, and nobody knows which is right: then
+    /// what was agreed before stands, as far as it lies between them. With nobody else to ask, it
+    /// stands altogether.
+    pub(crate) fn measured(&self, now: Instant, ahead_ms: &[i64]) -> i64 {
+        let own = self.own.now();
+        let before = self.at(now).unwrap_or(own);
+        let mut clocks: Vec<_> = ahead_ms.iter().map(|&ahead| moved(own, ahead)).collect();
+        clocks.push(own);
+        clocks.sort_unstable();
+        let (lower, upper) = (clocks[(clocks.len() - 1) / 2], clocks[clocks.len() / 2]);
+        let agreed = if ahead_ms.is_empty() { before } else { before.clamp(lower, upper) };
+        *self.measured.lock() = Some((now, agreed));
+        signed(agreed) - signed(own)
+    }
+
+    fn at(&self, now: Instant) -> Option<UnixMillis> {
+        let (measured_at, time) = (*self.measured.lock())?;
+        let since = now.saturating_duration_since(measured_at).as_millis();
+        Some(time.plus(u64::try_from(since).unwrap_or(u64::MAX)))
     }
 }
 
 impl WallClock for MeasuredClock {
     fn now(&self) -> UnixMillis {
-        let own = i64::try_from(self.own.now().millis()).unwrap_or(i64::MAX);
-        let right = own.saturating_add(self.ahead_ms.load(Ordering::SeqCst));
-        UnixMillis::new(u64::try_from(right).unwrap_or(0))
+        self.at(Instant::now()).unwrap_or_else(|| self.own.now())
     }
+}
+
+fn signed(time: UnixMillis) -> i64 {
+    i64::try_from(time.millis()).unwrap_or(i64::MAX)
+}
+
+fn moved(time: UnixMillis, by_ms: i64) -> UnixMillis {
+    UnixMillis::new(u64::try_from(signed(time).saturating_add(by_ms)).unwrap_or(0))
 }
 
 /// The time of one partition on its leader: from a start on, it runs with the monotonic clock, so that
@@ -116,22 +135,48 @@ mod tests {
 
     use super::*;
 
-    struct Stopped(u64);
+    /// A clock that a test sets.
+    #[derive(Default)]
+    struct Set(AtomicU64);
 
-    impl WallClock for Stopped {
+    impl WallClock for Set {
         fn now(&self) -> UnixMillis {
-            UnixMillis::new(self.0)
+            UnixMillis::new(self.0.load(Ordering::SeqCst))
         }
     }
 
-    #[test]
-    fn one_wrong_clock_is_outvoted() {
-        let ours = MeasuredClock::new(Arc::new(Stopped(1_000_000)));
-        assert_eq!(ours.measured(vec![5, 3_600_000]), 5, "another one is wrong");
-        assert_eq!(ours.measured(vec![-600_000, -600_004]), -600_000, "ours is wrong");
+    fn clocks(own_ms: u64) -> (Arc<Set>, MeasuredClock) {
+        let own = Arc::new(Set(AtomicU64::new(own_ms)));
+        (Arc::clone(&own), MeasuredClock::new(own))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_wrong_clock_of_three_is_outvoted() {
+        let (_, ours) = clocks(1_000_000);
+        assert_eq!(ours.measured(Instant::now(), &[5, 3_600_000]), 5, "another one is wrong");
+        let (_, ours) = clocks(1_000_000);
+        assert_eq!(ours.measured(Instant::now(), &[-600_000, -600_004]), -600_000, "ours is");
         assert_eq!(ours.now().millis(), 400_000);
-        assert_eq!(ours.measured(vec![3_600_000]), 0, "of two, nobody knows: ours stands");
-        assert_eq!(ours.measured(vec![]), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_between_two_measurements_changes_nothing() {
+        let (own, ours) = clocks(1_000_000);
+        ours.measured(Instant::now(), &[0, 0]);
+        own.0.store(8_200_000, Ordering::SeqCst);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert_eq!(ours.now().millis(), 1_001_000);
+        assert_eq!(ours.measured(Instant::now(), &[-7_199_000, -7_199_000]), -7_199_000);
+        assert_eq!(ours.now().millis(), 1_001_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_clocks_that_differ_the_one_that_was_right_stands() {
+        let (own, ours) = clocks(1_000_000);
+        ours.measured(Instant::now(), &[0, 0]);
+        own.0.store(8_200_000, Ordering::SeqCst);
+        assert_eq!(ours.measured(Instant::now(), &[-7_200_000]), -7_200_000);
+        assert_eq!(ours.measured(Instant::now(), &[]), -7_200_000, "with nobody to ask, too");
     }
 
     #[tokio::test(start_paused = true)]

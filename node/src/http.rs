@@ -61,6 +61,8 @@ async fn converse(core: Arc<Core>, stream: BoxStream) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // The date would come from the system's clock, which nothing here asks by itself.
+        .auto_date_header(false)
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), answer)

@@ -36,7 +36,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
     loop {
         if let Some(table) = core.tables.newest() {
             let ahead_ms = measure(&core, &table).await;
-            let median_ms = core.wall.measured(ahead_ms);
+            let median_ms = core.wall.measured(Instant::now(), &ahead_ms);
             let allowed_ms = u64::from(table.settings.clock_skew_ms_max);
             let off = median_ms.unsigned_abs() > allowed_ms;
             if off && !warned {

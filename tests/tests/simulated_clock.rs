@@ -29,3 +29,37 @@ fn a_wrong_clock_stays_corrected_when_only_two_members_are_left() {
     assert_eq!(cluster.leader_of("k"), wrong);
     assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is minutes away");
 }
+
+#[test]
+fn a_wall_clock_that_jumps_expires_nothing_early() {
+    let mut cluster = Cluster::of(3).seed(19);
+    let minute = 60_000_000_000;
+    let leader = cluster.leader_of("k");
+    cluster.clock(leader).jump(7200 * SECOND, false);
+    cluster.ask(Action::set_for("k", "v1", minute)).acked();
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+
+    cluster.clock(leader).jump(7200 * SECOND, true);
+    let heir = 1 + leader % 3;
+    cluster.clock(heir).jump(7200 * SECOND, false);
+    cluster.wait(10 * SECOND);
+    cluster.crash(leader);
+    cluster.until("somebody else leads", |cluster| cluster.leader_of("k") != leader);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is a minute after the write");
+    cluster.wait(20 * SECOND);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    cluster.wait(60 * SECOND);
+    assert_eq!(cluster.get("k"), None, "its deadline has passed");
+}
+
+#[test]
+fn a_key_with_a_deadline_outlives_its_leader() {
+    let mut cluster = Cluster::of(3).seed(31);
+    cluster.ask(Action::set_for("k", "v1", 60_000_000_000)).acked();
+    cluster.wait(5 * SECOND);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    let leader = cluster.leader_of("k");
+    cluster.crash(leader);
+    cluster.until("somebody else leads", |cluster| cluster.leader_of("k") != leader);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+}

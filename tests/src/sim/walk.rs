@@ -130,7 +130,6 @@ pub fn walk(seed: u64) -> Walked {
 /// One fault from its beginning to its end; some outlast this.
 fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
     let node = rng.random_range(1..=cluster.nodes_count());
-    let other = 1 + (node + rng.random_range(0..cluster.nodes_count() - 1)) % cluster.nodes_count();
     match fault {
         Fault::Crash | Fault::Kill | Fault::CrashLoop | Fault::Leave | Fault::Join
             if !cluster.is_settled() =>
@@ -163,6 +162,20 @@ fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
             cluster.join();
         }
         Fault::Join => {}
+        Fault::Isolate
+        | Fault::Split
+        | Fault::CutOneWay
+        | Fault::Hold
+        | Fault::SlowDown
+        | Fault::Lose
+        | Fault::ClockJump => disturb(cluster, fault, node, rng),
+    }
+}
+
+/// A fault that takes no process away.
+fn disturb(cluster: &mut Cluster, fault: Fault, node: usize, rng: &mut StdRng) {
+    let other = 1 + (node + rng.random_range(0..cluster.nodes_count() - 1)) % cluster.nodes_count();
+    match fault {
         Fault::Isolate => {
             cluster.isolate(node);
             pause(cluster, rng, 8000);
@@ -201,6 +214,9 @@ fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
             let by = Duration::from_secs(rng.random_range(1..7200));
             cluster.note(format!("the clock of n{node} jumps by {by:?}"));
             cluster.clock(node).jump(by, rng.random());
+        }
+        Fault::Crash | Fault::CrashLoop | Fault::Kill | Fault::Leave | Fault::Join => {
+            unreachable!("these take a process away, or bring one")
         }
     }
 }
