@@ -177,7 +177,8 @@ impl Group {
             return;
         }
         let mut leadership = self.leadership.subscribe();
-        let _ended = leadership.wait_for(|now| now.ready).await;
+        // The guard is dropped at once: while it lives, whoever changes the leadership waits for it.
+        drop(leadership.wait_for(|now| now.ready).await);
         keeper::purge_all(&self.raft).await;
     }
 

@@ -121,6 +121,7 @@ pub(crate) struct Stage {
     door: Door,
     protocol: Protocol,
     now: Instant,
+    wall: UnixMillis,
     ready: Vec<u8>,
     parts: Vec<Part>,
     leases: Vec<(Arc<Partition>, Lease)>,
@@ -141,6 +142,7 @@ impl Stage {
             door,
             protocol: Protocol::Resp2,
             now: Instant::now(),
+            wall: core.wall.now(),
             ready: Vec::new(),
             parts: Vec::new(),
             leases: Vec::new(),
@@ -158,11 +160,12 @@ impl Stage {
         self.hosted = self.core.hosting.now();
         self.protocol = protocol;
         self.now = Instant::now();
+        self.wall = self.core.wall.now();
     }
 
     /// The wall time to parse absolute deadlines against. Only bounds checks depend on it.
     pub(crate) fn wall(&self) -> UnixMillis {
-        self.core.wall.now()
+        self.wall
     }
 
     pub(crate) fn is_empty(&self) -> bool {

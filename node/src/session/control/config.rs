@@ -137,7 +137,7 @@ fn settings(core: &Core, door: Door) -> Vec<(&'static str, Cow<'static, str>)> {
         ("min-replicas-to-write", number(timers.replicas_min.saturating_sub(1).into())),
         ("notify-keyspace-events", empty()),
         ("port", number(listen.port().into())),
-        ("proto-max-bulk-len", number(config.value_bytes_max as u64)),
+        ("proto-max-bulk-len", number(core.value_bytes_max() as u64)),
         ("requirepass", Cow::Borrowed(if settings.has_password() { HIDDEN } else { "" })),
         ("save", empty()),
         ("slowlog-log-slower-than", Cow::Owned(settings.slow_usec().to_string())),

@@ -65,10 +65,10 @@ impl Stage {
     ) {
         let write_by = self.now + self.core.config.write_timeout;
         // Submitted before anything is awaited: the order of sessions' calls is the order in the log.
-        let submitted = self.submit(held, write_by);
+        let submitted = self.submit(held);
         let to_write: Vec<_> = self.remotes.iter().map(|remote| remote.count_to_write).collect();
         let sent = self.send(write_by);
-        let (mut written, forwarded) = tokio::join!(join_all(submitted), join_all(sent));
+        let (mut written, forwarded) = tokio::join!(answers(submitted, write_by), join_all(sent));
 
         let patience = slow::Patience::new(&self.core, self.door, self.protocol);
         let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
@@ -107,7 +107,6 @@ impl Stage {
     fn submit(
         &mut self,
         held: &[bool],
-        by: Instant,
     ) -> Vec<impl Future<Output = Result<Vec<Reply<'static>>, WriteError>> + Send + use<>> {
         let mut behind = self.stuck.clone();
         let lost = self.leases.iter().zip(held).filter(|&(_, &held)| !held);
@@ -116,8 +115,10 @@ impl Stage {
             let may = !behind.contains(&partition.id);
             let written = may.then(|| partition.submit(steps, steps_count));
             async move {
-                let Some(written) = written else { return Err(WriteError::NotDone) };
-                tokio::time::timeout_at(by, written).await.unwrap_or(Err(WriteError::InDoubt))
+                match written {
+                    Some(written) => written.await,
+                    None => Err(WriteError::NotDone),
+                }
             }
         };
         self.units.drain(..).map(submit).collect()
@@ -212,4 +213,19 @@ pub(super) fn if_lost(
         }
         Effect::Reads => Outcome::NotDone,
     }
+}
+
+/// Waits for all units under one timer; those that have no answer by then are in doubt.
+async fn answers(
+    submitted: Vec<impl Future<Output = Result<Vec<Reply<'static>>, WriteError>>>,
+    by: Instant,
+) -> Vec<Result<Vec<Reply<'static>>, WriteError>> {
+    let mut written: Vec<_> = submitted.iter().map(|_| Err(WriteError::InDoubt)).collect();
+    let all = async {
+        for (written, unit) in written.iter_mut().zip(submitted) {
+            *written = unit.await;
+        }
+    };
+    let _late = tokio::time::timeout_at(by, all).await;
+    written
 }
