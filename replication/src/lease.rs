@@ -19,7 +19,8 @@ pub(crate) struct LeaseWord {
     word: AtomicU64,
 }
 
-/// A lease as it was at one moment. It proves nothing until [`LeaseWord::holds`] says so.
+/// A lease as it was at one moment. It proves nothing until
+/// [`crate::Group::lease_holds`] says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(u64);
 
