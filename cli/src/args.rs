@@ -149,7 +149,7 @@ pub(crate) struct NodeSettings {
     #[serde(deserialize_with = "written")]
     pub(crate) min_replicas: Option<Whole<1, 7>>,
 
-    /// Partitions, 1 to 1024: a few per node let them balance, and fewer are faster [default: 12]
+    /// Partitions, 1 to 1024: a few per node let them balance, and fewer are faster [default: 8]
     #[arg(long, env = "HOARD_PARTITIONS", value_name = "N", help_heading = FOUNDING)]
     #[serde(deserialize_with = "written")]
     pub(crate) partitions: Option<Whole<1, 1024>>,

@@ -353,3 +353,42 @@ fn failed(error: &CallError) -> RPCError<Types> {
 fn malformed(error: &wire::Malformed) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(&AnyError::error(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> Arc<Order> {
+        Arc::default()
+    }
+
+    #[test]
+    fn small_appends_do_not_wait_for_each_other() {
+        let order = order();
+        let turns: Vec<_> = (0..3).map(|_| order.enter(Lane::Control)).collect();
+        assert!(turns.iter().all(Turn::is_now));
+    }
+
+    #[test]
+    fn a_large_append_waits_for_all_before_it_and_all_after_it_wait_for_it() {
+        let order = order();
+        let first = order.enter(Lane::Control);
+        let large = order.enter(Lane::Bulk);
+        let after = order.enter(Lane::Control);
+        assert!(!large.is_now());
+        assert!(!after.is_now());
+        drop((first, large, after));
+        assert!(order.enter(Lane::Control).is_now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_waits_gets_it_when_those_before_are_answered() {
+        let order = order();
+        let first = order.enter(Lane::Control);
+        let large = order.enter(Lane::Bulk);
+        let early = tokio::time::timeout(Duration::from_secs(1), large.wait()).await;
+        assert!(early.is_err(), "the first has not been answered");
+        drop(first);
+        large.wait().await;
+    }
+}
