@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::session::{self, Door};
 
 /// Pause after a failed accept: descriptors may have run out, and come back when clients leave.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a client that is turned away is given to read why.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::core::Core;
+use crate::doors::ACCEPT_PAUSE;
 use crate::{council, metrics, status};
 
 /// Connections at a time. Scrapers and load balancers need a handful.
@@ -36,7 +37,7 @@ pub(crate) async fn serve(core: Arc<Core>, mut listener: Box<dyn Listener>) {
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         // Beyond the bound a connection is closed at once: who comes again later gets in.

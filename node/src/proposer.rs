@@ -52,11 +52,6 @@ pub(crate) async fn serve(
             count = queue.recv_many(&mut waiting, UNITS_COUNT_MAX),
                 if under_way.len() < ENTRIES_COUNT_MAX => if count == 0 { break },
         }
-        if must_evict(&partition) {
-            // A victim is chosen by what the store holds now: with an entry under way, the key may have
-            // become another.
-            while under_way.next().await.is_some() {}
-        }
         while partition.group.is_congested() && partition.leads() {
             tokio::time::sleep(CONGESTION_PAUSE).await;
         }
@@ -67,6 +62,8 @@ pub(crate) async fn serve(
         }
         let mut units = waiting.drain(..).peekable();
         while units.peek().is_some() {
+            // A victim is chosen by what the store holds now: with an entry under way, the key may have
+            // become another.
             let may_evict = under_way.is_empty();
             let (entry, answers, skipped) = gather(&core, &partition, may_evict, &mut units);
             match partition.group.propose(entry).await {
@@ -116,10 +113,6 @@ fn gather(
         answers.push((unit.steps_count, unit.answer));
     }
     (Bytes::from(bytes), answers, skipped)
-}
-
-fn must_evict(partition: &Partition) -> bool {
-    partition.is_full() && *partition.budget.policy.lock() != Policy::NoEviction
 }
 
 fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMillis) -> usize {

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::{Mutex, RwLock};
 use scatterhoard_cluster::{Caller, Lane, Peers, ReplyTo};
-use scatterhoard_ring::{ClusterId, Generation, GroupId, NodeId, ReplicaId, Table};
+use scatterhoard_ring::{NodeId, ReplicaId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -348,17 +348,4 @@ async fn answer_append(group: Arc<Group>, Append { request, reply }: Append) {
     let mut out = BytesMut::with_capacity(32);
     wire::put_append_result(&mut out, &result);
     reply.send(out.freeze());
-}
-
-/// What a fresh replica needs to know of itself.
-#[must_use]
-pub fn spec_of(
-    table: &Table,
-    group: GroupId,
-    generation: Generation,
-    replica: ReplicaId,
-    node: NodeId,
-) -> GroupSpec {
-    let cluster: ClusterId = table.cluster;
-    GroupSpec { cluster, group, generation, replica, node, timers: crate::Timers::of(table) }
 }

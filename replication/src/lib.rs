@@ -18,7 +18,7 @@ mod wire;
 
 pub use council::{Council, Decision};
 pub use group::{Group, GroupSpec, Leader, Leadership, Members, ProposeError, ReadError};
-pub use groups::{Groups, spec_of};
+pub use groups::Groups;
 pub use lease::Lease;
 pub use machine::{Corrupt, Machine, Staging};
 pub use network::AddressOf;
