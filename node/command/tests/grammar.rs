@@ -140,6 +140,7 @@ fn deadlines_of_keys() {
     writes("EXPIRE k 10 xx", expire(Expiry::After(10_000), WhenExpire::Present));
     writes("EXPIRE k 10 GT", expire(Expiry::After(10_000), WhenExpire::Later));
     writes("EXPIRE k 10 XX GT", expire(Expiry::After(10_000), WhenExpire::Later));
+    writes("EXPIRE k 10 LT XX", expire(Expiry::After(10_000), WhenExpire::PresentEarlier));
     writes("EXPIRE k 10 LT LT", expire(Expiry::After(10_000), WhenExpire::Earlier));
     for gone in ["EXPIRE k 0", "EXPIRE k -1", "PEXPIRE k -9223372036854775808", "EXPIREAT k -5"] {
         writes(gone, expire(at(0), WhenExpire::Always));

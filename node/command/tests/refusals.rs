@@ -31,7 +31,6 @@ fn what_does_not_fit_here_names_the_way() {
             "ERR Scatterhoard places slots by itself; use `hoard node --join` and `hoard drain`",
         );
     }
-    check("expire k 1 xx lt", "ERR EXPIRE with both XX and LT is not supported; use LT alone");
     check("client tracking on", "ERR CLIENT TRACKING is not supported by this version");
     check(
         "cluster slot-stats",

@@ -232,6 +232,7 @@ fn when_expire_code(when: WhenExpire) -> u8 {
         WhenExpire::Present => 2,
         WhenExpire::Later => 3,
         WhenExpire::Earlier => 4,
+        WhenExpire::PresentEarlier => 5,
     }
 }
 
@@ -349,6 +350,7 @@ fn decode_when_expire(code: u8) -> Result<WhenExpire, CorruptEntry> {
         2 => Ok(WhenExpire::Present),
         3 => Ok(WhenExpire::Later),
         4 => Ok(WhenExpire::Earlier),
+        5 => Ok(WhenExpire::PresentEarlier),
         _ => Err(CorruptEntry("unknown condition of an expiry")),
     }
 }

@@ -82,6 +82,8 @@ pub enum WhenExpire {
     Later,
     /// Only if the new one is earlier (`LT`).
     Earlier,
+    /// Only where there is one, and only if the new one is earlier (`XX LT`).
+    PresentEarlier,
 }
 
 /// What a [`Write::Set`] answers.

@@ -182,6 +182,7 @@ impl Writer<'_> {
             WhenExpire::Present => before.is_some(),
             WhenExpire::Later => is_later,
             WhenExpire::Earlier => is_earlier,
+            WhenExpire::PresentEarlier => before.is_some() && is_earlier,
         };
         if may {
             self.put_deadline(spot, after);

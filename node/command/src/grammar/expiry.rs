@@ -122,9 +122,7 @@ fn condition(request: Request<'_>) -> Result<WhenExpire, CommandError> {
         (false, _, true, true) => Err(CommandError::ExpireGtWithLt),
         // No deadline counts as later than any, so `GT` never sets one where there is none.
         (false, _, true, false) => Ok(WhenExpire::Later),
-        (false, true, false, true) => {
-            Err(CommandError::NotHere("EXPIRE with both XX and LT is not supported; use LT alone"))
-        }
+        (false, true, false, true) => Ok(WhenExpire::PresentEarlier),
         (false, false, false, true) => Ok(WhenExpire::Earlier),
         (false, true, false, false) => Ok(WhenExpire::Present),
         (false, false, false, false) => Ok(WhenExpire::Always),

@@ -205,7 +205,7 @@ fn keys_are_counted_as_often_as_they_are_named_and_deleted_once() {
 
 #[test]
 fn expire_heeds_its_conditions() {
-    use WhenExpire::{Absent, Always, Earlier, Later, Present};
+    use WhenExpire::{Absent, Always, Earlier, Later, Present, PresentEarlier};
     let mut p = Partition::new();
     let expire = |millis, when| Write::Expire { key: K, expiry: Expiry::After(millis), when };
     assert_eq!(p.write(expire(100, Always)), Reply::Int(0));
@@ -213,12 +213,15 @@ fn expire_heeds_its_conditions() {
     for (millis, when, done, left) in [
         (100, Present, 0, -1),
         (100, Later, 0, -1),
+        (100, PresentEarlier, 0, -1),
         (100, Earlier, 1, 100),
         (200, Absent, 0, 100),
         (200, Earlier, 0, 100),
         (100, Earlier, 0, 100),
         (100, Later, 0, 100),
         (200, Later, 1, 200),
+        (200, PresentEarlier, 0, 200),
+        (150, PresentEarlier, 1, 150),
         (300, Present, 1, 300),
         (400, Always, 1, 400),
     ] {

@@ -28,6 +28,7 @@ fn every_write() -> Vec<Write<'static>> {
         Write::SetRange { key, offset: 3, value: b"v" },
         Write::Delete { keys: vec![key, b"l"] },
         Write::Expire { key, expiry: at, when: WhenExpire::Earlier },
+        Write::Expire { key, expiry: at, when: WhenExpire::PresentEarlier },
         Write::Persist { key },
         Write::Rename { from: key, to: b"l", only_if_absent: true },
         Write::Copy { from: key, to: b"l", replace: false },
@@ -57,8 +58,8 @@ const GOLDEN: &str = "\
     6b017600000800000003cd1d01016b01760600000004cd1d00016b0500000005cd1d016b0d000000\
     06cd1dfeffffffffffffff016b0d00000007cd1d000000000000e03f016b0700000008cd1d016b01\
     760b00000009cd1d03000000016b0176080000000acd1d02016b016c0f0000000bcd1d0402070000\
-    0000000000016b050000000ccd1d016b080000000dcd1d01016b016c080000000ecd1d00016b016c\
-    060000000fcd1d01016b05000000100100ff3f";
+    0000000000016b0f0000000bcd1d05020700000000000000016b050000000ccd1d016b080000000d\
+    cd1d01016b016c080000000ecd1d00016b016c060000000fcd1d01016b05000000100100ff3f";
 
 #[test]
 fn what_is_written_is_read() {

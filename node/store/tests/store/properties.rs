@@ -91,6 +91,7 @@ pub(crate) fn changes(keys: u8, value_bytes: usize) -> impl Strategy<Value = Cha
         Just(WhenExpire::Present),
         Just(WhenExpire::Later),
         Just(WhenExpire::Earlier),
+        Just(WhenExpire::PresentEarlier),
     ];
     prop_oneof![
         6 => (key(), value(), expiry, when).prop_map(|(k, v, e, w)| Change::Set(k, v, e, w)),
@@ -230,6 +231,7 @@ impl Model {
                     WhenExpire::Present => deadline.is_some(),
                     WhenExpire::Later => deadline.is_some_and(|old| new > old),
                     WhenExpire::Earlier => deadline.is_none_or(|old| new < old),
+                    WhenExpire::PresentEarlier => deadline.is_some_and(|old| new < old),
                 };
                 if may {
                     *deadline = Some(new);
