@@ -109,7 +109,7 @@ impl Session {
     async fn make_room(&mut self, buffer: &mut Vec<u8>, more: usize) -> bool {
         let capacity = buffer::grown(buffer.capacity(), buffer.len(), more);
         if let Err(error) = self.share.cover(capacity) {
-            Encoder::new(&mut self.out, self.control.protocol()).error("ERR", error);
+            self.put_fatal(&error);
             if self.flush().await.is_ok() {
                 let _gone = self.stream.shutdown().await;
             }
@@ -134,7 +134,7 @@ impl Session {
                 }
                 Err(error) => {
                     self.finish(buffer).await;
-                    Encoder::new(&mut self.out, self.control.protocol()).error("ERR", error);
+                    self.put_fatal(&error);
                     return (buffer.len(), READ_BYTES, Next::Close);
                 }
             };
@@ -152,6 +152,13 @@ impl Session {
                 self.stage.begin(self.control.protocol());
             }
         }
+    }
+
+    /// Writes the error that the connection ends with.
+    fn put_fatal(&mut self, error: &dyn std::fmt::Display) {
+        let before = self.out.len();
+        Encoder::new(&mut self.out, self.control.protocol()).error("ERR", error);
+        self.control.replied(&self.out[before..]);
     }
 
     async fn serve(&mut self, args: Args<'_>, range: Range<usize>, buffer: &[u8]) -> Next {
@@ -172,7 +179,6 @@ impl Session {
         let command = match parsed {
             Ok(command) => command,
             Err(error) => {
-                self.control.erred(&error);
                 self.stage.put_error(range, &error);
                 return Next::Go;
             }
@@ -205,15 +211,18 @@ impl Session {
         buffer: &[u8],
     ) -> Next {
         self.stage.begin(self.control.protocol());
+        let before = self.out.len();
         match command {
             Command::Read(read) if slot_of_read(&read) == Err(CrossSlot) => {
                 let patience = self.control.patience();
                 let _served = patience.serve_read(args, read, &mut self.out).await;
+                self.control.replied(&self.out[before..]);
                 Next::Go
             }
             Command::Write(write) if slot_of_write(&write) == Err(CrossSlot) => {
                 let patience = self.control.patience();
                 let _served = patience.serve_write(args, write, &mut self.out).await;
+                self.control.replied(&self.out[before..]);
                 Next::Go
             }
             command @ (Command::Read(_) | Command::Write(_)) => {

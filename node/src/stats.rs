@@ -138,6 +138,14 @@ impl Stats {
         self.errors[code as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts an encoded reply to a client if it is an error.
+    pub(crate) fn replied(&self, reply: &[u8]) {
+        if let Some(text) = reply.strip_prefix(b"-") {
+            let word = text.split(|&byte| byte == b' ').next().unwrap_or_default();
+            self.erred(std::str::from_utf8(word).map_or(ErrorCode::Err, ErrorCode::of));
+        }
+    }
+
     /// Counts keys that were evicted.
     pub(crate) fn evicted(&self, keys: u64) {
         self.evicted.fetch_add(keys, Ordering::Relaxed);
@@ -306,6 +314,19 @@ mod tests {
             assert_eq!(ErrorCode::of(&format!("{} said", code.word())), code);
         }
         assert_eq!(ErrorCode::of("WHATEVER"), ErrorCode::Err);
+    }
+
+    #[test]
+    fn a_reply_is_counted_if_it_is_an_error() {
+        let stats = Stats::default();
+        for code in ErrorCode::ALL {
+            stats.replied(format!("-{} said so\r\n", code.word()).as_bytes());
+        }
+        for reply in ["+OK\r\n", ":-1\r\n", "$1\r\n-\r\n", ""] {
+            stats.replied(reply.as_bytes());
+        }
+        let once: Vec<_> = ErrorCode::ALL.into_iter().map(|code| (code, 1)).collect();
+        assert_eq!(stats.errors().collect::<Vec<_>>(), once);
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,8 @@ fn redis_cli_follows_redirections_and_finds_the_cluster_whole() {
     }
     assert_eq!(cli(&["-c", "-p", &port, "INCR", "counter"]), "1");
     assert_eq!(cli(&["-c", "-p", &port, "DEL", "counter"]), "1");
+    let errors = cli(&["-p", &port, "INFO", "errorstats"]);
+    assert!(errors.contains("errorstat_MOVED:count="), "redirections are counted: {errors}");
 
     let check = redis_cli(&["--cluster", "check", &format!("127.0.0.1:{port}")]).well();
     assert!(check.contains("[OK] All nodes agree about slots configuration."), "{check}");

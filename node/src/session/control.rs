@@ -153,9 +153,9 @@ impl Control {
         self.last = Some((spec, at));
     }
 
-    /// Counts an error that the client is sent before its command came to anything.
-    pub(super) fn erred(&self, error: &CommandError) {
-        self.core.stats.erred(ErrorCode::of(&error.to_string()));
+    /// Counts a reply that was not made here, if it is an error.
+    pub(super) fn replied(&self, reply: &[u8]) {
+        self.core.stats.replied(reply);
     }
 
     /// For commands that have to wait for leaders.
@@ -223,7 +223,7 @@ impl Control {
     }
 
     fn refuse(&self, out: &mut Encoder<'_>, error: &CommandError) {
-        self.erred(error);
+        self.core.stats.erred(ErrorCode::of(&error.to_string()));
         encode_error(out, error);
     }
 

@@ -12,17 +12,16 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::node::{Environment, Node};
 
-async fn node(requirepass: Option<&str>) -> Node {
+fn config() -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config {
-        listen: any,
-        any_key: any,
-        http: any,
-        peer: any,
-        requirepass: requirepass.map(str::to_owned),
-        clients_max: 3,
-        ..Config::default()
-    };
+    Config { listen: any, any_key: any, http: any, peer: any, clients_max: 3, ..Config::default() }
+}
+
+async fn node(requirepass: Option<&str>) -> Node {
+    started(Config { requirepass: requirepass.map(str::to_owned), ..config() }).await
+}
+
+async fn started(config: Config) -> Node {
     let seed = u64::from(std::process::id());
     let environment = Environment { net: Arc::new(SystemNet), wall: Arc::new(SystemClock), seed };
     Node::start(config, environment).await.expect("a node alone founds a cluster")
@@ -288,6 +287,35 @@ async fn a_node_tells_who_serves_what() {
     }
     assert!(told.contains("\r\ncmdstat_cluster|slots:calls=1,usec="), "{told}");
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_error_that_a_client_is_sent_is_counted() {
+    const FEW: &str = "-NOREPLICAS Not enough good replicas to write.";
+    const CROSS: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
+    let alone = started(Config { replicas_min: 2, ..config() }).await;
+    let addresses = alone.addresses().endpoints();
+    // Known before anything is proposed, alone and in the middle of a pipeline.
+    check(addresses.listen, &[("SET k 1", FEW)]).await;
+    check(addresses.listen, &[("GET k", "$-1"), ("SET k 2", FEW), ("MGET a b", CROSS)]).await;
+    check(addresses.any_key, &[("MSET a 1 b 2", FEW), ("MSETNX a 1 b 2", CROSS)]).await;
+    assert_eq!(errors(addresses.listen).await, ["CROSSSLOT:count=2", "NOREPLICAS:count=3"]);
+    alone.shutdown().await;
+
+    let node = node(None).await;
+    let addr = node.addresses().endpoints().listen;
+    let number = "-ERR value is not an integer or out of range";
+    check(addr, &[("SET k text", "+OK"), ("INCR k", number)]).await;
+    let broken = talk(addr, &["PING", "*1\r\n:1"]).await;
+    assert_eq!(broken, "+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n");
+    assert_eq!(errors(addr).await, ["ERR:count=2"]);
+    node.shutdown().await;
+}
+
+/// What `INFO errorstats` says.
+async fn errors(addr: SocketAddr) -> Vec<String> {
+    let told = talk(addr, &["INFO errorstats", "QUIT"]).await;
+    told.split("\r\n").filter_map(|line| line.strip_prefix("errorstat_")).map(Into::into).collect()
 }
 
 #[tokio::test]

@@ -36,12 +36,11 @@ impl Stage {
             && held.iter().all(|&held| held)
         {
             // The common pipeline of reads: nothing to wait for, nothing to put in order.
-            if self.door == Door::Peer {
-                let mut start = 0;
-                for part in &self.parts {
-                    each(Outcome::Done, part.ready_end - start);
-                    start = part.ready_end;
-                }
+            let mut start = 0;
+            for part in &self.parts {
+                self.count_reply(&self.ready[start..part.ready_end]);
+                each(Outcome::Done, part.ready_end - start);
+                start = part.ready_end;
             }
             if out.is_empty() {
                 std::mem::swap(out, &mut self.ready);
@@ -98,7 +97,16 @@ impl Stage {
                 }
                 Outcome::Done | Outcome::InDoubt => outcome,
             };
+            self.count_reply(&out[before..]);
             each(outcome, out.len() - before);
+        }
+    }
+
+    /// Errors are counted where their client is: what a peer is answered, it counts when it passes it on.
+    fn count_reply(&self, reply: &[u8]) {
+        match self.door {
+            Door::Cluster | Door::AnyKey => self.core.stats.replied(reply),
+            Door::Peer => {}
         }
     }
 
