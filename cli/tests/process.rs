@@ -1,9 +1,10 @@
 //! The binary as a process: what it exits with, and that it says why in one line.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Runs `hoard` with these arguments and variables, and nothing else of this process's environment.
 fn hoard(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -73,4 +74,23 @@ fn what_does_not_work_is_one_line_and_exits_with_1() {
         let args: Vec<&str> = command.iter().copied().chain(["--http", &site]).collect();
         refused(&args, &[], 1, &format!("no answer from a node at {site}"));
     }
+}
+
+#[test]
+fn a_node_is_drained_by_its_name_whatever_that_is() {
+    let site = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = site.local_addr().unwrap().to_string();
+    let drain = Command::new(env!("CARGO_BIN_EXE_hoard"))
+        .args(["drain", "rack 4/a&b=é+", "--http", &address])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut asked, _) = site.accept().unwrap();
+    let mut first = String::new();
+    BufReader::new(&asked).read_line(&mut first).unwrap();
+    asked.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(first, "POST /api/drain?node=rack+4%2Fa%26b%3D%C3%A9%2B HTTP/1.1\r\n");
+    let output = drain.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && out.starts_with("rack 4/a&b=é+ is leaving"), "{out}");
 }

@@ -1,5 +1,6 @@
 //! The admin interface: health, readiness, status, metrics, and leaving, over HTTP/1.1.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,8 +92,8 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Response<Full<B
             core.leave_asked.cancel();
             plain(StatusCode::ACCEPTED, "leaving\n".to_owned())
         }
-        (&Method::POST, "/api/drain") => match query.strip_prefix("node=") {
-            Some(name) => drain(core, name).await,
+        (&Method::POST, "/api/drain") => match value_of(query, "node") {
+            Some(name) => drain(core, &name).await,
             None => plain(StatusCode::BAD_REQUEST, "which node? say ?node=NAME\n".to_owned()),
         },
         (_, "/health" | "/ready" | "/metrics" | "/api/status" | "/api/leave" | "/api/drain") => {
@@ -115,6 +116,12 @@ async fn drain(core: &Arc<Core>, name: &str) -> Response<Full<Bytes>> {
     }
 }
 
+/// The value under this name in a query.
+fn value_of<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     typed(status, "text/plain; charset=utf-8", text)
 }
@@ -124,4 +131,22 @@ fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<Full<
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_any_characters() {
+        let check =
+            |query, name: Option<&str>| assert_eq!(value_of(query, "node").as_deref(), name);
+        check("node=127.0.0.1:17001", Some("127.0.0.1:17001"));
+        check("node=127.0.0.1%3A17001", Some("127.0.0.1:17001"));
+        check("node=rack+4%2Fa%26b%3D%C3%A9%2B", Some("rack 4/a&b=é+"));
+        check("then=now&node=a%20b&node=c", Some("a b"));
+        check("node", Some(""));
+        check("", None);
+        check("nodes=a", None);
+    }
 }
