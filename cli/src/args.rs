@@ -154,7 +154,8 @@ pub(crate) struct NodeSettings {
     #[serde(deserialize_with = "written")]
     pub(crate) partitions: Option<Whole<1, 1024>>,
 
-    /// How long a node must be gone before its copies are made anew elsewhere [default: 30s]
+    /// How long a node must be gone before its copies are made anew elsewhere, 450ms to 49d
+    /// [default: 30s]
     #[arg(long, env = "HOARD_REPLACE_AFTER", value_name = "TIME", help_heading = FOUNDING)]
     #[serde(deserialize_with = "written")]
     pub(crate) replace_after: Option<Span>,

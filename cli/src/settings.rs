@@ -58,8 +58,18 @@ pub(crate) enum SettingsError {
     MaxValue(Bytes),
     #[error("--write-timeout is 0: every write would be in doubt")]
     WriteTimeout,
+    #[error(
+        "--replace-after {0:?} is less than {least:?}, which is how long followers may wait before they \
+         elect another leader",
+        least = Config::replace_after_bounds().start()
+    )]
+    ReplaceAfterShort(Duration),
+    #[error("--replace-after is more than 49 days, the longest that a cluster can be told")]
+    ReplaceAfterLong,
     #[error("--name is empty")]
     Name,
+    #[error("--{flag} has {bytes} bytes, and may have {}", Config::LABEL_BYTES_MAX)]
+    Label { flag: &'static str, bytes: usize },
     #[error(
         "--data-dir {}: data directories come with a later release; this one keeps keys in memory only",
         path.display()
@@ -82,7 +92,10 @@ impl SettingsError {
             | Self::MinReplicas { .. }
             | Self::MaxValue(_)
             | Self::WriteTimeout
+            | Self::ReplaceAfterShort(_)
+            | Self::ReplaceAfterLong
             | Self::Name
+            | Self::Label { .. }
             | Self::DataDir { .. } => true,
         }
     }
@@ -204,8 +217,23 @@ fn refuse(settings: &NodeSettings) -> Result<(), SettingsError> {
     if settings.write_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
         return Err(SettingsError::WriteTimeout);
     }
+    if let Some(Span(time)) = settings.replace_after {
+        let bounds = Config::replace_after_bounds();
+        if time < *bounds.start() {
+            return Err(SettingsError::ReplaceAfterShort(time));
+        }
+        if time > *bounds.end() {
+            return Err(SettingsError::ReplaceAfterLong);
+        }
+    }
     if settings.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
         return Err(SettingsError::Name);
+    }
+    for (flag, label) in [("name", &settings.name), ("zone", &settings.zone)] {
+        let bytes = label.as_deref().map_or(0, str::len);
+        if bytes > Config::LABEL_BYTES_MAX {
+            return Err(SettingsError::Label { flag, bytes });
+        }
     }
     Ok(())
 }

@@ -54,6 +54,20 @@ fn a_mistake_is_one_line_and_exits_with_2() {
     refused(&["nod"], &[], 2, "a similar subcommand exists: 'node'");
     refused(&["node"], &[("HOARD_REPLICAS", "many")], 2, "--replicas");
     refused(&["node", "--data-dir", "/tmp"], &[], 2, "later release");
+    for (flag, value, said) in [
+        ("--replace-after", "200ms", "--replace-after 200ms is less than 450ms"),
+        ("--replace-after", "3650d", "--replace-after is more than 49 days"),
+        ("--partitions", "0", "expected a whole number from 1 to 1024"),
+        ("--partitions", "1025", "expected a whole number from 1 to 1024"),
+        ("--replicas", "0", "expected a whole number from 1 to 7"),
+        ("--replicas", "8", "expected a whole number from 1 to 7"),
+        ("--min-replicas", "0", "expected a whole number from 1 to 7"),
+        ("--min-replicas", "4", "--min-replicas 4 is more than --replicas 3"),
+        ("--max-value", "1023b", "--max-value 1023 is not between 1kb and 512mb"),
+        ("--max-value", "513mb", "--max-value 513mb is not between 1kb and 512mb"),
+    ] {
+        refused(&["node", flag, value], &[], 2, said);
+    }
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("unknown.toml");
     fs::write(&file, "\nprot = 1\n").unwrap();
     let file = file.to_str().unwrap();

@@ -1,17 +1,19 @@
 //! What a node is told when it starts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use scatterhoard_cluster::Secret;
+use scatterhoard_ring::Settings;
 use scatterhoard_store::Policy;
 
 /// What a node is told when it starts. Made by the command line; a test makes its own.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What people call the node; outlives its life. By default its peer address.
+    /// What people call the node; outlives its life. By default its peer address. `1..=64` bytes.
     pub name: Option<String>,
-    /// What fails together with it.
+    /// What fails together with it. At most 64 bytes.
     pub zone: String,
     /// Redis protocol, cluster mode.
     pub listen: SocketAddr,
@@ -31,7 +33,8 @@ pub struct Config {
     pub replicas_min: u8,
     /// At founding: partitions, `1..=1024`.
     pub partitions: u16,
-    /// At founding: how long a member must be gone before it is dismissed.
+    /// At founding: how long a member must be gone before it is dismissed, within
+    /// [`Config::replace_after_bounds`].
     pub replace_after: Duration,
     /// Bytes for keys and values, replicas included. 0: no limit.
     pub maxmemory: u64,
@@ -49,6 +52,20 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How long leaving may take.
     pub leave_timeout: Duration,
+}
+
+impl Config {
+    /// Bytes that a name or a zone may have.
+    pub const LABEL_BYTES_MAX: usize = scatterhoard_ring::LABEL_BYTES_MAX;
+
+    /// What `replace_after` may be: no shorter than followers may wait before they elect another leader,
+    /// so that no member is given up whose groups have not noticed yet, and in the table's 32 bits of
+    /// milliseconds.
+    #[must_use]
+    pub fn replace_after_bounds() -> RangeInclusive<Duration> {
+        let least = Settings::default().election_ms_max;
+        Duration::from_millis(least.into())..=Duration::from_millis(u32::MAX.into())
+    }
 }
 
 impl Default for Config {

@@ -183,10 +183,32 @@ fn what_makes_no_sense_is_refused() {
     check("--max-value 1gb", "--max-value 1gb is not between 1kb and 512mb");
     check("--write-timeout 0s", "--write-timeout is 0: every write would be in doubt");
     check(
+        "--replace-after 449ms",
+        "--replace-after 449ms is less than 450ms, which is how long followers may wait before they elect \
+         another leader",
+    );
+    check(
+        "--replace-after 50d",
+        "--replace-after is more than 49 days, the longest that a cluster can be told",
+    );
+    let long = "é".repeat(33);
+    check(&format!("--name {long}"), "--name has 66 bytes, and may have 64");
+    check(&format!("--zone {long}"), "--zone has 66 bytes, and may have 64");
+    check(
         "--listen 0.0.0.0:6379",
         "0.0.0.0:6379 listens on every address: say with --advertise which one others reach",
     );
     check("--advertise 0.0.0.0", "--advertise 0.0.0.0 is no address that others can reach");
+}
+
+#[test]
+fn what_is_just_allowed_is_taken() {
+    for flags in ["--replace-after 450ms", "--replace-after 49d", "--min-replicas 3"] {
+        assert!(settings(flags, None).is_ok(), "{flags}");
+    }
+    let longest = "n".repeat(64);
+    let config = settings(&format!("--name {longest} --zone {longest}"), None).unwrap().config;
+    assert_eq!((config.name, config.zone), (Some(longest.clone()), longest));
 }
 
 #[test]
