@@ -189,7 +189,8 @@ pub(crate) struct NodeSettings {
     )]
     pub(crate) requirepass: Option<String>,
 
-    /// Clients at a time, of both Redis ports together [default: 10000]
+    /// Clients at a time, of both Redis ports together; fewer, with a warning, if the process may not
+    /// open so many files and 256 more (ulimit -Hn) [default: 10000]
     #[arg(long, env = "HOARD_MAX_CLIENTS", value_name = "N", help_heading = CLIENTS)]
     #[serde(deserialize_with = "written")]
     pub(crate) max_clients: Option<Whole<1, 1_000_000>>,

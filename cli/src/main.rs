@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod args;
+mod descriptors;
 mod measure;
 mod node;
 mod settings;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Log, NodeArgs};
+use crate::descriptors;
 use crate::say;
 use crate::settings::Settings;
 
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 pub(crate) fn run(args: NodeArgs) -> anyhow::Result<ExitCode> {
     let Settings { config, threads, log } = Settings::of(args)?;
     start_log(&log);
+    let config = descriptors::fit(config)?;
     runtime(threads).context("cannot start the runtime")?.block_on(serve(config))
 }
 

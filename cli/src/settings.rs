@@ -191,6 +191,7 @@ fn config(settings: NodeSettings) -> Result<Config, SettingsError> {
         clients_max: settings
             .max_clients
             .map_or(default.clients_max, |n| n.into_number::<u32>() as usize),
+        clients_limit: default.clients_limit,
         requirepass: settings.requirepass.filter(|password| !password.is_empty()),
         secret: settings.secret_file.map(secret).transpose()?,
         write_timeout: span(settings.write_timeout, default.write_timeout),

@@ -44,6 +44,8 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// Clients at a time, of both Redis ports together.
     pub clients_max: usize,
+    /// The most that `CONFIG SET maxclients` may make of that: what the process has descriptors for.
+    pub clients_limit: usize,
     /// Password of the default user, if it needs one.
     pub requirepass: Option<String>,
     /// Authenticates peers and gossip.
@@ -88,6 +90,7 @@ impl Default for Config {
             maxmemory_policy: Policy::NoEviction,
             value_bytes_max: 64 << 20,
             clients_max: 10_000,
+            clients_limit: usize::MAX,
             requirepass: None,
             secret: None,
             write_timeout: Duration::from_secs(2),

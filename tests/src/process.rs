@@ -113,6 +113,11 @@ impl Cluster {
         self.nodes[node].flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
+    /// Lets a node open so many files at most, from its next start on (`ulimit -n`).
+    pub fn set_files_max(&mut self, node: usize, count: u32) {
+        self.nodes[node].files_max = Some(count);
+    }
+
     /// How a node ended that was not told to, if it did. From then on it is like one that was killed.
     pub fn ended(&mut self, node: usize) -> Option<ExitStatus> {
         self.nodes[node].ended()

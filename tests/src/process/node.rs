@@ -11,19 +11,31 @@ pub(super) struct Node {
     pub(super) ports: Ports,
     home: PathBuf,
     pub(super) flags: Vec<String>,
+    /// Hard limit on its open files; none: that of this process.
+    pub(super) files_max: Option<u32>,
     process: Option<Child>,
 }
 
 impl Node {
     pub(super) fn new(home: PathBuf, ports: Ports, flags: Vec<String>) -> Self {
-        Self { ports, home, flags, process: None }
+        Self { ports, home, flags, files_max: None, process: None }
     }
 
     pub(super) fn start(&mut self, hoard: &Path) {
         assert!(self.process.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.home.join("log"));
         let log = log.expect("the log can be written");
-        let child = Command::new(hoard)
+        let mut command = match self.files_max {
+            None => Command::new(hoard),
+            Some(count) => {
+                // The shell has it built in; the standard library sets no limits.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh"]);
+                shell.arg(count.to_string()).arg(hoard);
+                shell
+            }
+        };
+        let child = command
             .arg("node")
             .args(self.ports.flags())
             .args(&self.flags)

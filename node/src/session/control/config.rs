@@ -62,6 +62,13 @@ impl Control {
                 format!("CONFIG SET failed (possibly related to argument '{name}') - {why}")
             };
             match Setting::parse(&name, value) {
+                Some(Ok(Setting::ClientsMax(count))) if count > self.core.config.clients_limit => {
+                    let most = self.core.config.clients_limit;
+                    return Err(failed(&format!(
+                        "The operating system is not able to handle the specified number of clients, \
+                         try with {most}"
+                    )));
+                }
                 Some(Ok(setting)) => parsed.push(setting),
                 Some(Err(error)) => return Err(failed(&error.to_string())),
                 None if held.as_bytes().eq_ignore_ascii_case(value) => {}
