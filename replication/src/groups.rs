@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -14,15 +12,15 @@ use parking_lot::{Mutex, RwLock};
 use scatterhoard_cluster::{Caller, Lane, Peers, ReplyTo};
 use scatterhoard_ring::{NodeId, ReplicaId};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::arrivals::{Arrival, Arrivals};
 use crate::group::{Group, GroupSpec};
 use crate::keeper;
 use crate::kind::Kind;
-use crate::machine::{Machine, SnapshotHandle, Staging};
+use crate::machine::{Machine, SnapshotHandle};
 use crate::network::{AddressOf, Link};
 use crate::raft::{Snapshot, SnapshotMeta, Types, Vote};
 use crate::steward::{self, Roll};
@@ -32,9 +30,6 @@ use crate::wire::{self, Header, Malformed};
 /// Appends of one leader that may wait for one replica here. The sender keeps 8 under way.
 const INBOX_COUNT_MAX: usize = 64;
 
-/// A snapshot whose next piece does not come within this time is given up.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
-
 /// The replicas of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Groups(Arc<Inner>);
@@ -43,8 +38,7 @@ struct Inner {
     link: Link,
     replicas: RwLock<HashMap<ReplicaId, Replica>>,
     inboxes: Mutex<HashMap<(u64, ReplicaId), mpsc::Sender<Append>>>,
-    arrivals: Mutex<HashMap<ReplicaId, Arrival>>,
-    sessions: AtomicU64,
+    arrivals: Arrivals,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -60,16 +54,6 @@ struct Append {
     reply: ReplyTo,
 }
 
-/// A snapshot that is being received.
-struct Arrival {
-    session: u64,
-    next: u64,
-    vote: Vote,
-    meta: SnapshotMeta,
-    staging: Box<dyn Staging>,
-    heard: Instant,
-}
-
 impl Groups {
     /// No replica yet. Messages leave through `peers`, to where `address_of` says.
     #[must_use]
@@ -78,8 +62,7 @@ impl Groups {
             link: Link { peers, address_of },
             replicas: RwLock::default(),
             inboxes: Mutex::default(),
-            arrivals: Mutex::default(),
-            sessions: AtomicU64::new(1),
+            arrivals: Arrivals::default(),
             tasks: TaskTracker::new(),
             shutdown,
         }))
@@ -106,7 +89,7 @@ impl Groups {
     /// Stops a replica and forgets it.
     pub async fn close(&self, replica: ReplicaId) {
         let removed = self.0.replicas.write().remove(&replica);
-        self.0.arrivals.lock().remove(&replica);
+        self.0.arrivals.forget(replica);
         self.0.inboxes.lock().retain(|(_, to), _| *to != replica);
         if let Some(removed) = removed {
             removed.group.close().await;
@@ -222,18 +205,18 @@ impl Groups {
                 let vote = wire::take_vote(&mut body)?;
                 let meta = wire::take_snapshot_meta(&mut body)?;
                 wire::check_snapshot(&vote, &meta)?;
-                let session = self.arrival_opened(&to, vote, meta);
+                let session = self.open_arrival(to, vote, meta);
                 reply.send(Bytes::copy_from_slice(&session.to_be_bytes()));
             }
             Kind::SnapshotPiece => {
                 let (session, number) = (body.try_get_u64()?, body.try_get_u64()?);
-                if self.arrived(group.spec().replica, session, number, &body) {
+                if self.0.arrivals.take_piece(group.spec().replica, session, number, &body) {
                     reply.send(Bytes::new());
                 }
             }
             Kind::SnapshotClose => {
                 let (session, count) = (body.try_get_u64()?, body.try_get_u64()?);
-                if let Some(arrival) = self.arrival_closed(group.spec().replica, session, count) {
+                if let Some(arrival) = self.0.arrivals.close(group.spec().replica, session, count) {
                     self.0.tasks.spawn(install(group, arrival, reply));
                 }
             }
@@ -250,6 +233,21 @@ impl Groups {
         Ok(())
     }
 
+    fn open_arrival(&self, to: Replica, vote: Vote, meta: SnapshotMeta) -> u64 {
+        let Replica { group, machine } = to;
+        let replica = group.spec().replica;
+        let session = self.0.arrivals.open(replica, vote, meta, machine.stage());
+        let groups = self.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = group.ended().cancelled() => {}
+                () = groups.0.arrivals.watch(replica, session) => {}
+            }
+        });
+        session
+    }
+
     /// Appends of one connection reach a replica in their order, several at a time.
     fn enqueue(&self, connection: u64, group: &Arc<Group>, append: Append) {
         let at = (connection, group.spec().replica);
@@ -263,44 +261,6 @@ impl Groups {
             // Full or ended: the sender gets an error for this append and begins anew.
             inboxes.remove(&at);
         }
-    }
-
-    fn arrival_opened(&self, to: &Replica, vote: Vote, meta: SnapshotMeta) -> u64 {
-        let now = Instant::now();
-        let mut arrivals = self.0.arrivals.lock();
-        arrivals.retain(|_, arrival| now - arrival.heard < SNAPSHOT_PATIENCE);
-        let replica = to.group.spec().replica;
-        // Never the same twice, so that a late piece cannot join another sender's snapshot.
-        let session = self.0.sessions.fetch_add(1, Ordering::Relaxed);
-        let staging = to.machine.stage();
-        let arrival = Arrival { session, next: 0, vote, meta, staging, heard: now };
-        arrivals.insert(replica, arrival);
-        session
-    }
-
-    fn arrived(&self, replica: ReplicaId, session: u64, number: u64, piece: &[u8]) -> bool {
-        let mut arrivals = self.0.arrivals.lock();
-        let Some(arrival) = arrivals.get_mut(&replica) else { return false };
-        if (arrival.session, arrival.next) != (session, number) {
-            return false;
-        }
-        arrival.next += 1;
-        arrival.heard = Instant::now();
-        let absorbed = arrival.staging.absorb(piece);
-        if let Err(error) = absorbed {
-            warn!(%replica, %error, "snapshot given up");
-            arrivals.remove(&replica);
-        }
-        absorbed.is_ok()
-    }
-
-    fn arrival_closed(&self, replica: ReplicaId, session: u64, count: u64) -> Option<Arrival> {
-        let mut arrivals = self.0.arrivals.lock();
-        let whole = |arrival: &Arrival| (arrival.session, arrival.next) == (session, count);
-        if !arrivals.get(&replica).is_some_and(whole) {
-            return None;
-        }
-        arrivals.remove(&replica)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One log, R copies: Raft groups over shared peer connections, their logs, snapshots and leases, and
 //! the council. Generic over the machine that a log adds up to. Only this crate names openraft.
 
+mod arrivals;
 mod council;
 mod group;
 mod groups;
