@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::time::Instant;
 
-use crate::args::{AskArgs, DrainArgs, ReadyArgs, Site};
+use crate::args::{AskArgs, DrainArgs, ReadyArgs, RecoverArgs, Site};
 use crate::say;
 
 /// How long a node may take to answer a question.
@@ -97,6 +97,42 @@ pub(crate) fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn leave(args: &AskArgs) -> anyhow::Result<ExitCode> {
     let answer = post(&args.http, "/api/leave")?;
     agreed(&args.http, &answer, &format!("the node at {}", args.http))
+}
+
+/// `hoard recover`.
+pub(crate) fn recover(args: &RecoverArgs) -> anyhow::Result<ExitCode> {
+    let site = &args.ask.http;
+    for node in &args.ended {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).append_pair("node", node).finish();
+        let answer = post(site, &format!("/api/ended?{query}"))?;
+        if !(200..300).contains(&answer.status) {
+            return refused(site, &answer);
+        }
+        say(&answer.text);
+    }
+    let answer = get(site, "/api/losses")?;
+    match (answer.status, answer.text.is_empty()) {
+        (200, true) => {
+            say("every partition, and the council, has a quorum\n");
+            Ok(ExitCode::SUCCESS)
+        }
+        (200, false) => {
+            say(&answer.text);
+            Ok(ExitCode::FAILURE)
+        }
+        _ => refused(site, &answer),
+    }
+}
+
+/// `hoard found`.
+pub(crate) fn found(args: &AskArgs) -> anyhow::Result<ExitCode> {
+    let answer = post(&args.http, "/api/found")?;
+    if (200..300).contains(&answer.status) {
+        say(&answer.text);
+        return Ok(ExitCode::SUCCESS);
+    }
+    refused(&args.http, &answer)
 }
 
 fn agreed(site: &Site, answer: &Answer, node: &str) -> anyhow::Result<ExitCode> {

@@ -58,6 +58,19 @@ pub(crate) enum Command {
     ///
     /// The same as SIGTERM: its leaderships and copies go to other nodes; then its process ends.
     Leave(AskArgs),
+    /// Show which parts of the cluster have lost their quorum, and say which nodes have ended
+    ///
+    /// A partition, or the council, that has lost the majority of its copies waits for the nodes that
+    /// are missing: silence is no proof that they have ended. It is founded anew from the best copy left
+    /// once they have been started again at their addresses. If they never will be, --ended says so.
+    ///
+    /// Without --ended nothing is changed.
+    Recover(RecoverArgs),
+    /// Let a node that waits for others found a cluster without them
+    ///
+    /// A node with --join founds only once all others have answered that they know no cluster. This is
+    /// for when some of them will not come. Two nodes that are told so found two clusters.
+    Found(AskArgs),
     /// Print the version
     Version,
 }
@@ -247,6 +260,17 @@ pub(crate) struct ReadyArgs {
     /// How long to wait for it [default: ask once]
     #[arg(long, value_name = "TIME")]
     pub(crate) wait: Option<Span>,
+}
+
+#[derive(Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+
+    /// A node whose process has ended and will not come back as it was: its name, as `hoard status`
+    /// shows it. Wrong, this loses what only that node has. May be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ended: Vec<String>,
 }
 
 #[derive(Args)]

@@ -57,6 +57,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ready(args) => admin::ready(&args),
         Command::Drain(args) => admin::drain(&args),
         Command::Leave(args) => admin::leave(&args),
+        Command::Recover(args) => admin::recover(&args),
+        Command::Found(args) => admin::found(&args),
         Command::Version => {
             say(&format!("hoard {}\n", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)

@@ -52,6 +52,14 @@ struct Status {
     council: Council,
     members: Vec<Member>,
     partitions: Vec<Partition>,
+    losses: Vec<Loss>,
+}
+
+/// A group without a quorum that waits for nodes; known to the council's leader.
+#[derive(Deserialize)]
+struct Loss {
+    group: String,
+    why: String,
 }
 
 #[derive(Deserialize)]
@@ -90,13 +98,20 @@ struct Partition {
 }
 
 impl Status {
-    /// Asks the leaders of partitions that have no replica on the node that answered.
+    /// Asks the leaders of partitions that have no replica on the node that answered; and the council's
+    /// leader, if something is without one.
     fn complete(&mut self, ask: impl Fn(&str) -> Option<Self>) {
         let elsewhere = self.partitions.iter().filter(|partition| partition.keys.is_none());
-        let leaders: BTreeSet<_> = elsewhere.filter_map(|it| it.leader.as_deref()).collect();
+        let mut leaders: BTreeSet<_> = elsewhere.filter_map(|it| it.leader.as_deref()).collect();
+        if self.losses.is_empty() && self.partitions.iter().any(|it| it.leader.is_none()) {
+            leaders.extend(self.council.leader.as_deref().filter(|&leader| leader != self.name));
+        }
         let seen = self.members.iter().filter(|member| member.alive);
         let sites = seen.filter(|member| leaders.contains(member.name.as_str()));
         for answer in sites.filter_map(|member| ask(&member.http)).collect::<Vec<_>>() {
+            if self.losses.is_empty() {
+                self.losses = answer.losses;
+            }
             for told in answer.partitions.into_iter().filter(|told| told.keys.is_some()) {
                 let same = |partition: &&mut Partition| partition.id == told.id;
                 if let Some(partition) = self.partitions.iter_mut().find(same)
@@ -149,6 +164,9 @@ impl Status {
             if !which.is_empty() {
                 let _infallible = writeln!(lines, "{what}: {which}");
             }
+        }
+        for Loss { group, why } in &self.losses {
+            let _infallible = writeln!(lines, "{group} has lost its quorum: {why}");
         }
         if lines.is_empty() { "all is well\n".to_owned() } else { lines }
     }

@@ -201,10 +201,10 @@ impl Link {
     async fn connect(&self, shared: &Shared) -> Result<(BoxStream, Greeting), CallError> {
         let unsent = |what: &str| CallError::Unsent(format!("{}: {what}", self.way.addr));
         let limits = &shared.limits;
-        let mut stream = timeout(limits.connect_timeout, shared.net.connect(self.way.addr))
-            .await
-            .map_err(|_| unsent("connecting took too long"))?
-            .map_err(|error| unsent(&error.to_string()))?;
+        let tried = timeout(limits.connect_timeout, shared.net.connect(self.way.addr)).await;
+        let tried = tried.map_err(|_| unsent("connecting took too long"))?;
+        shared.tried(self.way.addr, &tried);
+        let mut stream = tried.map_err(|error| unsent(&error.to_string()))?;
         let ours = shared.greeting();
         let wish = Wish { node: self.way.node, lane: self.way.lane };
         let shaken = handshake::call(&mut stream, &ours, wish, shared.secret.as_ref());

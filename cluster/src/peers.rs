@@ -193,6 +193,13 @@ impl Peers {
         self.0.is_connected(node)
     }
 
+    /// Since when connections to this address have been refused, and none accepted: whoever was bound to
+    /// it had closed its port by then. `None` if it was not tried, or did not answer at all.
+    #[must_use]
+    pub fn refused_since(&self, addr: SocketAddr) -> Option<Instant> {
+        self.0.refused_since(addr)
+    }
+
     /// Closes the connections from and to a node that is no longer a member; calls to it under way fail.
     /// It may connect again: whether it is heard is for the service to say.
     pub fn forget(&self, node: NodeId) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     learned: RwLock<(ClusterId, String)>,
     links: RwLock<BTreeMap<Way, Arc<Link>>>,
     connections: Mutex<BTreeMap<u64, Connected>>,
+    /// Since when nobody listens at an address, as far as was tried.
+    refused: Mutex<BTreeMap<SocketAddr, Instant>>,
     connections_count: AtomicU64,
     nonces_count: AtomicU64,
     one_ways_count: AtomicU64,
@@ -82,6 +85,7 @@ impl Shared {
             learned: RwLock::new((identity.cluster, String::new())),
             links: RwLock::default(),
             connections: Mutex::default(),
+            refused: Mutex::default(),
             connections_count: AtomicU64::new(0),
             nonces_count: AtomicU64::new(0),
             one_ways_count: AtomicU64::new(0),
@@ -106,6 +110,26 @@ impl Shared {
             build: self.build.clone(),
             timers,
         }
+    }
+
+    /// Notes whether somebody listens at an address, as an attempt to connect has shown.
+    pub(crate) fn tried<T>(&self, addr: SocketAddr, outcome: &io::Result<T>) {
+        let mut refused = self.refused.lock();
+        match outcome {
+            Ok(_) => {
+                refused.remove(&addr);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                if refused.len() < LINKS_COUNT_MAX {
+                    refused.entry(addr).or_insert_with(Instant::now);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    pub(crate) fn refused_since(&self, addr: SocketAddr) -> Option<Instant> {
+        self.refused.lock().get(&addr).copied()
     }
 
     pub(crate) fn set_cluster(&self, cluster: ClusterId) {

@@ -1,8 +1,8 @@
 //! Opens the replicas that the table gives this node, and closes those that are proven to be gone.
 //!
 //! A replica is opened only for a replica id that the table names, and closed only on proof: a committed
-//! membership without it that serves the table's placement, or a newer generation. Never because of a
-//! table alone, a timeout or silence.
+//! membership without it that serves the table's placement, or a newer generation that stands on its own.
+//! Never because of a table alone, a timeout or silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use scatterhoard_replication::{Council, Group, GroupSpec, Timers};
-use scatterhoard_ring::{Generation, GroupId, PartitionId, ReplicaId, Table};
+use scatterhoard_ring::{Generation, GroupId, PartitionId, ReplicaId, Standing, Table};
 use scatterhoard_store::{Store, UnixMillis};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::clock::PartitionClock;
 use crate::core::Core;
@@ -41,14 +41,15 @@ impl Replicas {
         self.0.lock().values().cloned().collect()
     }
 
-    /// Our replica of a group: the one that leads if there are several, or the latest.
+    /// Our replica of a group: of the latest generation, the one that leads if there are several, or the
+    /// latest.
     pub(crate) fn of(&self, group: GroupId) -> Option<Arc<Group>> {
         let held = self.0.lock();
         let of_it = held.values().filter(|held| held.group.spec().group == group);
         of_it
             .max_by_key(|held| {
                 let spec = held.group.spec();
-                (held.group.leads(), spec.generation, spec.replica)
+                (spec.generation, held.group.leads(), spec.replica)
             })
             .map(|held| Arc::clone(&held.group))
     }
@@ -56,6 +57,23 @@ impl Replicas {
     /// Our replica of the council, if we have one.
     pub(crate) fn council(&self) -> Option<Arc<Group>> {
         self.of(GroupId::Council)
+    }
+
+    /// What is left here of a partition's earlier generations: the most advanced of it.
+    fn remains(&self, partition: PartitionId, generation: Generation) -> Option<Held> {
+        let group = GroupId::Partition(partition);
+        let held = self.0.lock();
+        let earlier = held.values().filter(|held| {
+            held.group.spec().group == group && held.group.spec().generation < generation
+        });
+        let told = earlier.map(|held| (held.group.testimony(), held));
+        let with_data = told.filter(|(told, _)| told.position.is_some());
+        let best = with_data.max_by_key(|(told, _)| (told.generation, told.position));
+        best.map(|(_, held)| held.clone())
+    }
+
+    fn get(&self, replica: ReplicaId) -> Option<Held> {
+        self.0.lock().get(&replica).cloned()
     }
 
     fn has(&self, replica: ReplicaId) -> bool {
@@ -69,6 +87,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
     loop {
         let table = tables.borrow_and_update().clone();
         if let Some(table) = table {
+            stand_down(&core, &table);
             open_missing(&core, &table).await;
             close_gone(&core, &table).await;
         }
@@ -94,7 +113,13 @@ pub(crate) async fn open_missing(core: &Arc<Core>, table: &Arc<Table>) {
                 open_council(core, table, generation, replica, council).await;
             }
             GroupId::Partition(partition) => {
-                open_partition(core, table, partition, generation, replica).await;
+                if table.partitions.get(&partition).is_some_and(|it| it.founder == replica)
+                    && generation > Generation::new(1)
+                {
+                    found_anew(core, table, partition, generation, replica).await;
+                    continue;
+                }
+                open_partition(core, table, partition, generation, replica, None).await;
             }
         }
     }
@@ -115,19 +140,88 @@ pub(crate) async fn open_council(
     group
 }
 
-/// Opens a replica of a partition, empty.
+/// Founds a partition's next generation from what this node has of an earlier one, if it has anything.
+async fn found_anew(
+    core: &Arc<Core>,
+    table: &Table,
+    id: PartitionId,
+    generation: Generation,
+    replica: ReplicaId,
+) {
+    let remains = match core.replicas.remains(id, generation) {
+        Some(held) => take_store(core, &held).await,
+        None => None,
+    };
+    let keys = remains.as_ref().map_or(0, Store::keys_count);
+    error!(partition = %id, %generation, %replica, keys, "the partition is founded anew here");
+    let opened = open_partition(core, table, id, generation, replica, remains).await;
+    let (Some(partition), Some(placement)) = (opened, table.placement(GroupId::Partition(id)))
+    else {
+        return;
+    };
+    core.recovery.refounded();
+    let epoch = placement.epoch;
+    // A leader of the generation before may still have a lease. It was granted before the quorum was
+    // lost, and lasts no longer than this.
+    let lease = Duration::from_millis(table.settings.election_ms_max.into());
+    core.tasks.spawn(async move {
+        tokio::time::sleep(lease).await;
+        partition.group.found(epoch).await;
+    });
+}
+
+/// Ends a replica whose group is lost, and answers with the store that its whole log adds up to.
+async fn take_store(core: &Core, held: &Held) -> Option<Store> {
+    let partition = held.partition.as_ref()?;
+    let (slots, table) = (partition.slots, core.tables.newest()?);
+    wind_up(core, &held.group).await;
+    core.hosting.remove(partition, None);
+    // Taken out, not shared: whatever still holds the old replica must not touch it any more.
+    let value_bytes_max = table.settings.value_bytes_max as usize;
+    let empty = Store::new(slots, table.settings.hash_seed, value_bytes_max);
+    let mut store = std::mem::replace(&mut *partition.store.lock(), empty);
+    store.begin_log();
+    Some(store)
+}
+
+/// Ends a replica whose group is lost, having applied all that its log holds.
+pub(crate) async fn wind_up(core: &Core, group: &Group) {
+    let spec = group.spec();
+    core.replicas.0.lock().remove(&spec.replica);
+    if let Err(corrupt) = core.groups.wind_up(group).await {
+        error!(group = %spec.group, %corrupt, "the log of a lost group was applied only in part");
+    }
+}
+
+/// Replicas of a generation that was given up serve nobody any more, and stay for their data.
+fn stand_down(core: &Core, table: &Table) {
+    for held in core.replicas.all() {
+        let Some(partition) = &held.partition else { continue };
+        let spec = held.group.spec();
+        let given_up = table.generation(spec.group).is_some_and(|now| now > spec.generation);
+        let hosted = core.hosting.now();
+        if given_up
+            && hosted.of_partition(partition.id).is_some_and(|held| Arc::ptr_eq(held, partition))
+        {
+            core.hosting.remove(partition, None);
+        }
+    }
+}
+
+/// Opens a replica of a partition: empty, or with what it is founded from.
 pub(crate) async fn open_partition(
     core: &Arc<Core>,
     table: &Table,
     id: PartitionId,
     generation: Generation,
     replica: ReplicaId,
+    remains: Option<Store>,
 ) -> Option<Arc<Partition>> {
     let slots = table.partitions.get(&id)?.slots;
     let seed = table.settings.hash_seed;
     let value_bytes_max = table.settings.value_bytes_max as usize;
     let empty = move || Store::new(slots, seed, value_bytes_max);
-    let store = Arc::new(Mutex::new(empty()));
+    let store = Arc::new(Mutex::new(remains.unwrap_or_else(empty)));
     let clock = Arc::new(PartitionClock::new(Instant::now(), UnixMillis::new(0)));
     let machine = Arc::new(StoreMachine {
         store: Arc::clone(&store),
@@ -205,15 +299,42 @@ async fn close_gone(core: &Arc<Core>, table: &Arc<Table>) {
 }
 
 async fn is_gone(core: &Core, table: &Table, spec: &GroupSpec) -> bool {
-    let newer = table.generation(spec.group).is_some_and(|now| now > spec.generation);
-    if newer {
-        return true;
+    let newer = table.generation(spec.group).filter(|&now| now > spec.generation);
+    if let Some(generation) = newer {
+        return match spec.group {
+            // There is a table of a newer generation only if that was founded.
+            GroupId::Council => true,
+            GroupId::Partition(_) => {
+                is_founded(core, table, &GroupSpec { generation, ..*spec }).await
+            }
+        };
     }
     let Some(placement) = table.placement(spec.group) else { return false };
     for replica in &placement.replicas {
         if let Some(roll) = core.groups.roll_of(replica.node, spec, replica.id).await
             && roll.proves_gone(spec.replica, placement.epoch)
         {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the group's generation stands on as many voters as it should have: until then, what is left
+/// of the one before may be needed once more.
+async fn is_founded(core: &Core, table: &Table, spec: &GroupSpec) -> bool {
+    let active = table.members.values().filter(|it| it.standing == Standing::Active).count();
+    let wanted = usize::from(table.settings.replicas).min(active).max(1);
+    let Some(placement) = table.placement(spec.group) else { return false };
+    for replica in &placement.replicas {
+        let voters_count = match core.replicas.get(replica.id) {
+            Some(held) => Some(held.group.members().voters.len()),
+            None => {
+                let roll = core.groups.roll_of(replica.node, spec, replica.id).await;
+                roll.map(|roll| roll.voters_count)
+            }
+        };
+        if voters_count.is_some_and(|count| count >= wanted) {
             return true;
         }
     }

@@ -227,6 +227,7 @@ mod tests {
                 http: addr(8379),
             },
             standing: Standing::Active,
+            admitted: Epoch::default(),
             version: "1".into(),
         }
     }

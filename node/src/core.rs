@@ -20,6 +20,7 @@ use crate::clock::MeasuredClock;
 use crate::config::Config;
 use crate::hosting::Hosting;
 use crate::pilot::Desk;
+use crate::recovery::Recovery;
 use crate::route::{Hint, Route, route};
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -58,6 +59,10 @@ pub(crate) struct Core {
     pub(crate) leaving: AtomicBool,
     /// Somebody asked this node to leave.
     pub(crate) leave_asked: CancellationToken,
+    /// Somebody asked this node to found a cluster although others do not answer.
+    pub(crate) found_asked: CancellationToken,
+    /// What is known of groups that have lost their quorum.
+    pub(crate) recovery: Recovery,
     /// The cluster has dismissed this node.
     pub(crate) dismissed: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -103,6 +108,10 @@ impl Core {
         let leads = ours.is_some_and(|ours| ours.leads());
         // A follower goes on naming a leader that has died until there is another; gossip sees it go.
         let seems_alive = |node| node == self.node && leads || view.alive.contains_key(&node);
+        // Who led a generation that was given up is no leader, whatever it says.
+        let current = table.generation(group);
+        let own = own.filter(|hint| Some(hint.generation) >= current);
+        let told = told.filter(|hint| Some(hint.generation) >= current);
         route(own, told)
             .filter(|&node| table.members.contains_key(&node) && seems_alive(node))
             .filter(|&node| node != self.node || leads)

@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Version of the messages in this file.
 pub(crate) const MESSAGES: u8 = 1;
 
-/// Whether this node leads the council.
+/// Whether this node leads the council, and has lately heard from a quorum of it.
 pub(crate) fn leads(core: &Core) -> bool {
-    core.replicas.council().is_some_and(|group| group.leads())
+    core.replicas.council().is_some_and(|group| group.leads() && group.report().is_some())
 }
 
 /// Who leads the council, as far as is known.
@@ -59,12 +59,20 @@ async fn decide(group: &Group, change: &Change) -> Result<Decision, ProposeError
     answer.take::<Decision>().ok_or(ProposeError::InDoubt)
 }
 
-/// Sends a table to all its members. Who misses it pulls it when gossip tells of a newer epoch.
-fn spread(core: &Core, table: &Arc<Table>) {
+/// Sends a table to all its members, and takes note of who has got it. Who misses it pulls it when gossip
+/// tells of a newer epoch.
+pub(crate) fn spread(core: &Arc<Core>, table: &Arc<Table>) {
     let body = Bytes::from(table.encode());
     for member in table.members.values().filter(|member| member.node != core.node) {
         let to = Target { node: member.node, addr: member.endpoints.peer };
-        core.peers.send(to, Lane::Control, Kind::Table.number(), body.clone());
+        let (kind, by) = (Kind::Table.number(), Instant::now() + PATIENCE);
+        let told = core.peers.call(to, Lane::Control, kind, body.clone(), by);
+        let (core, node, epoch) = (Arc::clone(core), member.node, table.epoch);
+        core.tasks.clone().spawn(async move {
+            if told.await.is_ok() {
+                core.desk.has(node, epoch);
+            }
+        });
     }
     core.advertise();
 }

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use crate::core::Core;
 use crate::doors::ACCEPT_PAUSE;
-use crate::{council, metrics, status};
+use crate::{council, metrics, recovery, status};
 
 /// Connections at a time. Scrapers and load balancers need a handful.
 const CONNECTIONS_COUNT_MAX: usize = 64;
@@ -96,9 +96,17 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Response<Full<B
             Some(name) => drain(core, &name).await,
             None => plain(StatusCode::BAD_REQUEST, "which node? say ?node=NAME\n".to_owned()),
         },
-        (_, "/health" | "/ready" | "/metrics" | "/api/status" | "/api/leave" | "/api/drain") => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "not this method\n".to_owned())
-        }
+        (&Method::POST, "/api/found") => found(core),
+        (&Method::GET, "/api/losses") => losses(core).await,
+        (&Method::POST, "/api/ended") => match value_of(query, "node") {
+            Some(name) => ended(core, &name).await,
+            None => plain(StatusCode::BAD_REQUEST, "which node? say ?node=NAME\n".to_owned()),
+        },
+        (
+            _,
+            "/health" | "/ready" | "/metrics" | "/api/status" | "/api/leave" | "/api/drain"
+            | "/api/found" | "/api/losses" | "/api/ended",
+        ) => plain(StatusCode::METHOD_NOT_ALLOWED, "not this method\n".to_owned()),
         _ => plain(StatusCode::NOT_FOUND, "no such page\n".to_owned()),
     }
 }
@@ -113,6 +121,36 @@ async fn drain(core: &Arc<Core>, name: &str) -> Response<Full<Bytes>> {
     match council::ask_to_leave(core, member.node).await {
         Ok(()) => plain(StatusCode::ACCEPTED, format!("{name} is being drained\n")),
         Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+/// Lets a node that waits for others found a cluster without them.
+fn found(core: &Core) -> Response<Full<Bytes>> {
+    match core.tables.newest() {
+        Some(_) => plain(StatusCode::CONFLICT, "a member of a cluster already\n".to_owned()),
+        None => {
+            core.found_asked.cancel();
+            let text = "founding, unless a cluster is found at the next attempt\n";
+            plain(StatusCode::ACCEPTED, text.to_owned())
+        }
+    }
+}
+
+/// The groups that do not come back by themselves, one a line.
+async fn losses(core: &Arc<Core>) -> Response<Full<Bytes>> {
+    match recovery::losses_now(core).await {
+        Ok(losses) => {
+            let lines = losses.iter().map(|(group, why)| format!("{group} {why}\n"));
+            plain(StatusCode::OK, lines.collect())
+        }
+        Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn ended(core: &Arc<Core>, name: &str) -> Response<Full<Bytes>> {
+    match recovery::vouch(core, name).await {
+        Ok(_) => plain(StatusCode::ACCEPTED, format!("{name} counts as ended\n")),
+        Err(reason) => plain(StatusCode::CONFLICT, format!("{reason}\n")),
     }
 }
 

@@ -22,13 +22,21 @@ pub(crate) enum Kind {
     Clock,
     /// A command over all keys, for the partitions that the target leads.
     Span,
+    /// Asks what a node's replicas know of their groups, and whom it has seen.
+    Survey,
+    /// Asks for a promise, before the council is founded anew.
+    Promise,
+    /// Says that the target should found the council anew, if it comes to the same verdict.
+    Stand,
+    /// Says that a node has ended.
+    Ended,
 }
 
 impl Kind {
     /// Kinds of this crate lie in `[FIRST, FIRST + 16)`.
     const FIRST: u8 = 0x20;
 
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Probe,
         Self::Join,
         Self::Leave,
@@ -38,6 +46,10 @@ impl Kind {
         Self::Forward,
         Self::Clock,
         Self::Span,
+        Self::Survey,
+        Self::Promise,
+        Self::Stand,
+        Self::Ended,
     ];
 
     pub(crate) const fn number(self) -> u8 {

@@ -26,6 +26,7 @@ mod node;
 mod partition;
 mod pilot;
 mod proposer;
+mod recovery;
 mod route;
 mod service;
 mod session;

@@ -18,7 +18,7 @@ use scatterhoard_ring::{
     Table,
 };
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::StartError;
 use crate::caretaker;
@@ -43,7 +43,7 @@ const MESSAGES: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Nothing,
-    Cluster(ClusterId),
+    Cluster(ClusterId, Epoch),
 }
 
 /// The answer to a request to join.
@@ -75,7 +75,10 @@ pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
         let mut clusters = Vec::new();
         for &addr in &others {
             match probe(core, addr).await {
-                Some(Known::Cluster(cluster)) => clusters.push((cluster, addr)),
+                Some(Known::Cluster(cluster, epoch)) => {
+                    core.recovery.heard_of(epoch);
+                    clusters.push((cluster, addr));
+                }
                 Some(Known::Nothing) => {}
                 None => silent.push(addr),
             }
@@ -85,6 +88,9 @@ pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
                 None => return Ok(()),
                 Some(reason) => say(&mut said, &reason),
             }
+        } else if core.found_asked.is_cancelled() {
+            warn!(?silent, ?unresolved, "founding although these do not answer, as asked");
+            return found(core).await;
         } else if !unresolved.is_empty() {
             // Who is behind a name that does not resolve may have founded a cluster already.
             say(&mut said, &format!("cannot resolve {unresolved:?}"));
@@ -122,20 +128,34 @@ async fn probe(core: &Core, addr: SocketAddr) -> Option<Known> {
             return None;
         }
     };
-    match (answer.try_get_u8().ok()?, answer.try_get_u128().ok()?) {
+    let (version, cluster) = (answer.try_get_u8().ok()?, answer.try_get_u128().ok()?);
+    let epoch = take_epoch(&mut answer)?;
+    match (version, cluster) {
         (MESSAGES, 0) => Some(Known::Nothing),
-        (MESSAGES, cluster) => Some(Known::Cluster(ClusterId::new(cluster))),
+        (MESSAGES, cluster) => Some(Known::Cluster(ClusterId::new(cluster), epoch)),
         _ => None,
     }
 }
 
 /// Answers what this node knows of a cluster.
 pub(crate) fn answer_probe(core: &Core) -> Bytes {
-    let cluster = core.tables.newest().map_or(0, |table| table.cluster.number());
+    let known = core.tables.newest().map(|table| (table.cluster.number(), table.epoch));
+    let (cluster, epoch) = known.unwrap_or_default();
     let mut out = BytesMut::new();
     out.put_u8(MESSAGES);
     out.put_u128(cluster);
+    put_epoch(&mut out, epoch);
     out.freeze()
+}
+
+pub(crate) fn put_epoch(out: &mut BytesMut, epoch: Epoch) {
+    out.put_u32(epoch.generation.number());
+    out.put_u64(epoch.index);
+}
+
+pub(crate) fn take_epoch(body: &mut Bytes) -> Option<Epoch> {
+    let generation = Generation::new(body.try_get_u32().ok()?);
+    Some(Epoch { generation, index: body.try_get_u64().ok()? })
 }
 
 /// Founds a cluster with this node as its only member.
@@ -257,6 +277,7 @@ fn member(core: &Core) -> Member {
         zone: core.config.zone.clone(),
         endpoints: core.endpoints,
         standing: Standing::Active,
+        admitted: Epoch::default(),
         version: VERSION.to_owned(),
     }
 }

@@ -19,6 +19,16 @@ pub(crate) fn text(core: &Core) -> String {
         page.gauge("hoard_members", "Members of the cluster.", table.members.len());
         page.gauge("hoard_table_epoch", "Version of the table.", table.epoch.index);
     }
+    page.counter(
+        "hoard_refounded_total",
+        "Groups that lost their quorum for good and were founded anew here.",
+        core.recovery.refounded_count(),
+    );
+    page.gauge(
+        "hoard_groups_lost",
+        "Groups without a quorum that wait for nodes, as far as this node knows.",
+        core.recovery.losses().len(),
+    );
     let seen = core.views.borrow().alive.len();
     page.gauge("hoard_members_alive", "Members that gossip sees.", seen);
     page.gauge("hoard_clients", "Connected clients.", core.clients.count());

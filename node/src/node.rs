@@ -24,9 +24,10 @@ use crate::clock::{MeasuredClock, WallClock};
 use crate::config::Config;
 use crate::core::{Core, VERSION};
 use crate::hosting::Hosting;
+use crate::recovery::Recovery;
 use crate::session::Door;
 use crate::settings::Settings;
-use crate::{caretaker, doors, http, membership, pilot, service, timekeeping, upkeep};
+use crate::{caretaker, doors, http, membership, pilot, recovery, service, timekeeping, upkeep};
 
 /// What a node gets from outside: the system, or a simulation.
 pub struct Environment {
@@ -141,6 +142,8 @@ impl Node {
             desk: pilot::Desk::default(),
             leaving: AtomicBool::new(false),
             leave_asked: CancellationToken::new(),
+            found_asked: CancellationToken::new(),
+            recovery: Recovery::default(),
             dismissed: CancellationToken::new(),
             tasks: TaskTracker::new(),
             shutdown,
@@ -159,6 +162,7 @@ impl Node {
         core.tasks.spawn(caretaker::serve(Arc::clone(core)));
         core.tasks.spawn(pilot::serve(Arc::clone(core)));
         core.tasks.spawn(pilot::report(Arc::clone(core)));
+        core.tasks.spawn(recovery::serve(Arc::clone(core)));
         core.tasks.spawn(upkeep::serve(Arc::clone(core)));
         core.tasks.spawn(timekeeping::serve(Arc::clone(core)));
         Ok(())
@@ -189,9 +193,12 @@ impl Node {
         self.core.leave_asked.cancelled().await;
     }
 
-    /// Gives away what it holds, within `patience`, and stops.
+    /// Gives away what it holds, within `patience`, and stops. Others are told that it has ended, so
+    /// that nobody waits for what it could not give away.
     pub async fn leave(&self, patience: Duration) {
         let left = membership::leave(&self.core, Instant::now() + patience).await;
+        self.core.groups.close_all().await;
+        recovery::say_ended(&self.core, self.core.node).await;
         let partitions = left.iter().filter(|group| **group != GroupId::Council).count();
         if partitions > 0 {
             warn!(partitions, "left with replicas that no other node could take");

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use scatterhoard_cluster::{Lane, Target};
-use scatterhoard_ring::{Change, NodeId, Report, Reports, Table, plan};
+use scatterhoard_ring::{Change, Epoch, NodeId, Report, Reports, Table, known_to_all, plan};
 use scatterhoard_ring::{GroupId, PartitionId};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -33,13 +34,18 @@ const CHANGES_COUNT_MAX: usize = 16;
 /// How the council is written in a report.
 const COUNCIL: u32 = u32::MAX;
 
-/// What leaders have reported to this node.
+/// What leaders have reported to this node, and which tables members are known to have.
 #[derive(Default)]
-pub(crate) struct Desk(Mutex<BTreeMap<GroupId, (Report, Instant)>>);
+pub(crate) struct Desk {
+    reports: Mutex<BTreeMap<GroupId, (Report, Instant)>>,
+    informed: Mutex<BTreeMap<NodeId, Epoch>>,
+    /// A member has got to know a newer table.
+    news: Notify,
+}
 
 impl Desk {
     fn put(&self, group: GroupId, report: Report) {
-        let mut reports = self.0.lock();
+        let mut reports = self.reports.lock();
         let age = |report: &Report| (report.generation, report.term);
         let newer = reports.get(&group).is_none_or(|(held, _)| age(held) <= age(&report));
         if newer {
@@ -47,15 +53,33 @@ impl Desk {
         }
     }
 
-    fn reports(&self) -> Reports {
-        let mut reports = self.0.lock();
+    /// The reports that are not too old to count.
+    pub(crate) fn reports(&self) -> Reports {
+        let mut reports = self.reports.lock();
         reports.retain(|_, (_, at)| at.elapsed() < REPORT_AGE_MAX);
         reports.iter().map(|(&group, (report, _))| (group, report.clone())).collect()
     }
 
+    /// Takes note that a member has a table of this epoch.
+    pub(crate) fn has(&self, node: NodeId, epoch: Epoch) {
+        let mut informed = self.informed.lock();
+        let known = informed.entry(node).or_default();
+        if *known < epoch {
+            *known = epoch;
+            self.news.notify_one();
+        }
+    }
+
+    /// Who of the members all others know of.
+    fn known(&self, table: &Table) -> BTreeSet<NodeId> {
+        let mut informed = self.informed.lock();
+        informed.retain(|node, _| table.members.contains_key(node));
+        known_to_all(table, &informed)
+    }
+
     /// What is known of a group, for people.
     pub(crate) fn report(&self, group: GroupId) -> Option<Report> {
-        self.0.lock().get(&group).map(|(report, _)| report.clone())
+        self.reports.lock().get(&group).map(|(report, _)| report.clone())
     }
 }
 
@@ -68,6 +92,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
             biased;
             () = core.shutdown.cancelled() => return,
             changed = tables.changed() => if changed.is_err() { return },
+            () = core.desk.news.notified() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         if !council::leads(&core) {
@@ -79,7 +104,8 @@ pub(crate) async fn serve(core: Arc<Core>) {
 }
 
 async fn look(core: &Arc<Core>, watch: &mut Watch) {
-    let mut alive: BTreeSet<_> = core.views.borrow().alive.keys().copied().collect();
+    let view = Arc::clone(&core.views.borrow());
+    let mut alive: BTreeSet<_> = view.alive.keys().copied().collect();
     alive.insert(core.node);
     for _ in 0..CHANGES_COUNT_MAX {
         let Some(table) = core.tables.newest() else { return };
@@ -91,7 +117,13 @@ async fn look(core: &Arc<Core>, watch: &mut Watch) {
         // would move everything here.
         let ripe = 2 * table.members.keys().filter(|node| alive.contains(node)).count()
             > table.members.len();
-        let planned = || plan(&table, &reports, &alive).filter(|_| ripe);
+        core.desk.has(core.node, table.epoch);
+        for (&node, seen) in view.alive.iter().filter(|(node, _)| table.members.contains_key(node))
+        {
+            core.desk.has(node, seen.advert.epoch);
+        }
+        let known = core.desk.known(&table);
+        let planned = || plan(&table, &reports, &alive, &known).filter(|_| ripe);
         let change = gone.map(|node| Change::Dismiss { node }).or_else(planned);
         let Some(change) = change else { return };
         info!(?change, "the council decides");
@@ -213,6 +245,7 @@ mod tests {
             zone: String::new(),
             endpoints: Endpoints { peer: addr, listen: addr, any_key: addr, http: addr },
             standing: Standing::Active,
+            admitted: Epoch::default(),
             version: String::new(),
         };
         let epoch = Epoch { generation: Generation::new(1), index: 0 };

@@ -9,7 +9,8 @@ use scatterhoard_ring::NodeId;
 
 use crate::core::Core;
 use crate::kind::Kind;
-use crate::{council, forward, membership, pilot, span, timekeeping, upkeep};
+use crate::recovery::{ballot, survey};
+use crate::{council, forward, membership, pilot, recovery, span, timekeeping, upkeep};
 
 /// Hands messages from peers to whom they are for.
 pub(crate) struct Desk(pub(crate) Arc<Core>);
@@ -32,7 +33,10 @@ impl Service for Desk {
             Kind::Leave => {
                 core.tasks.clone().spawn(leave(core, body, reply));
             }
-            Kind::Table => upkeep::take_table(&core, &body),
+            Kind::Table => match upkeep::take_table(&core, &body) {
+                true => reply.send(Bytes::new()),
+                false => reply.refuse("a table that cannot be read"),
+            },
             Kind::Pull => match core.tables.newest() {
                 Some(table) => reply.send(Bytes::from(table.encode())),
                 None => reply.refuse("no table yet"),
@@ -47,6 +51,13 @@ impl Service for Desk {
             Kind::Span => {
                 core.tasks.clone().spawn(span::serve(core, body, reply));
             }
+            Kind::Survey => reply.send(survey::answer(&core)),
+            Kind::Promise => reply.send(ballot::answer(&core, body)),
+            Kind::Stand => core.recovery.stand_asked.notify_one(),
+            Kind::Ended => match recovery::take_ended(&core, body) {
+                true => reply.send(Bytes::new()),
+                false => reply.refuse("who has ended?"),
+            },
         }
     }
 

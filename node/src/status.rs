@@ -40,6 +40,9 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
             reasons.push(reason);
         }
     }
+    for (group, why) in core.recovery.losses() {
+        reasons.push(format!("{group} has lost its quorum and {why}"));
+    }
     let (least, most) = (leads.values().min(), leads.values().max());
     if let (Some(least), Some(most)) = (least, most)
         && most - least > 1
@@ -90,6 +93,10 @@ pub(crate) fn json(core: &Core) -> Value {
         "name": core.name,
         "version": crate::core::VERSION,
         "ready": not_ready(core).is_empty(),
+        "losses": core.recovery.losses().iter().map(|(group, why)| json!({
+            "group": group.to_string(),
+            "why": why,
+        })).collect::<Vec<_>>(),
         "council": {
             "leader": council_leader,
             "voters": table.council.nodes().filter_map(name_of).collect::<Vec<_>>(),

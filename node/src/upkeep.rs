@@ -1,6 +1,7 @@
 //! What every node does from time to time: budgets, expiry, the newest table, and whether it still
 //! belongs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -89,7 +90,12 @@ async fn pull_newer_table(core: &Core) {
     let view = Arc::clone(&core.views.borrow());
     let newest = view.alive.values().max_by_key(|seen| seen.advert.epoch);
     let Some(seen) = newest.filter(|seen| seen.advert.epoch > ours.epoch) else { return };
-    let to = Target { node: NodeId::new(0), addr: seen.advert.endpoints.peer };
+    pull_table(core, seen.advert.endpoints.peer).await;
+}
+
+/// Adopts the table of whoever is bound to this address, if it is newer.
+pub(crate) async fn pull_table(core: &Core, addr: SocketAddr) {
+    let to = Target { node: NodeId::new(0), addr };
     let by = Instant::now() + PULL_PATIENCE;
     let call = core.peers.call(to, Lane::Control, Kind::Pull.number(), bytes::Bytes::new(), by);
     if let Ok(body) = call.await {
@@ -97,15 +103,19 @@ async fn pull_newer_table(core: &Core) {
     }
 }
 
-/// Adopts a table that came from a peer, if it is newer.
-pub(crate) fn take_table(core: &Core, body: &[u8]) {
+/// Adopts a table that came from a peer, if it is newer. Says whether it could be read.
+pub(crate) fn take_table(core: &Core, body: &[u8]) -> bool {
     match Table::decode(body) {
         Ok(table) => {
             let epoch = table.epoch;
             if core.tables.adopt(Arc::new(table)) {
                 info!(%epoch, "table adopted");
             }
+            true
         }
-        Err(error) => tracing::warn!(%error, "a table that cannot be read"),
+        Err(error) => {
+            tracing::warn!(%error, "a table that cannot be read");
+            false
+        }
     }
 }

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
-use openraft::{Instant as _, LinearizerOption, ReadPolicy, ServerState};
-use scatterhoard_ring::{ClusterId, Epoch, Generation, GroupId, NodeId, ReplicaId, Report};
+use openraft::{EntryPayload, Instant as _, LinearizerOption, ReadPolicy, ServerState};
+use scatterhoard_ring::{
+    ClusterId, Configuration, Epoch, Generation, GroupId, NodeId, Position, ReplicaId, Report,
+    Testimony,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::lease::{Lease, LeaseWord, lease_length};
 use crate::log::Log;
-use crate::machine::{Applier, Machine};
+use crate::machine::{Applier, Corrupt, Machine};
 use crate::network::{Link, Senders};
 use crate::raft::{self, Answer, LogId, Payload, Raft, Seat, epoch_of};
 use crate::wire::Header;
@@ -31,6 +34,9 @@ const LEASE_LOOK: Duration = Duration::from_millis(40);
 
 /// How often a new leader looks whether it has applied its own first entry.
 const READY_LOOK: Duration = Duration::from_millis(5);
+
+/// How long purging what was just founded may take, until it is tried again.
+const PURGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which replica of which group this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +126,8 @@ pub struct Group {
     /// for company, and the metrics may show that late.
     sole_lease_given_up: AtomicU64,
     leadership: watch::Sender<Leadership>,
+    /// The founding is still in the log: nobody may be let in who would replay it.
+    founding: AtomicBool,
     ended: CancellationToken,
 }
 
@@ -160,15 +168,19 @@ impl Group {
             voters_count: AtomicUsize::new(0),
             sole_lease_given_up: AtomicU64::new(0),
             leadership: watch::Sender::new(Leadership::default()),
+            founding: AtomicBool::new(false),
             ended,
         })
     }
 
-    /// Founds the group with this replica as the only voter, and waits until it leads.
+    /// Founds the group with this replica as the only voter, and what its machine holds as its state,
+    /// and waits until it leads.
     ///
-    /// The founding membership is purged from the log at once: whoever joins later starts from a
-    /// snapshot and can never replay it, elect itself and lead alone.
+    /// The founding membership is purged from the log before anybody is invited: whoever joins later
+    /// starts from a snapshot, has the state that is in no log, and can never replay the founding, elect
+    /// itself and lead alone.
     pub async fn found(&self, epoch: Epoch) {
+        self.founding.store(true, Ordering::SeqCst);
         let seat = Seat { node: self.spec.node, epoch };
         let founders = BTreeMap::from([(self.spec.replica, seat)]);
         if let Err(error) = self.raft.initialize(founders).await {
@@ -179,7 +191,19 @@ impl Group {
         let mut leadership = self.leadership.subscribe();
         // The guard is dropped at once: while it lives, whoever changes the leadership waits for it.
         drop(leadership.wait_for(|now| now.ready).await);
-        keeper::purge_all(&self.raft).await;
+        while !self.ended.is_cancelled() {
+            keeper::purge_all(&self.raft).await;
+            let purged = self.raft.wait(Some(PURGE_PATIENCE));
+            if purged.metrics(|seen| seen.purged.is_some(), "founding purged").await.is_ok() {
+                self.founding.store(false, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+
+    /// Whether the founding is under way: the group stays as it is until it is through.
+    pub(crate) fn is_founding(&self) -> bool {
+        self.founding.load(Ordering::SeqCst)
     }
 
     /// What this is a replica of.
@@ -303,6 +327,32 @@ impl Group {
         }
     }
 
+    /// What this replica knows of its group, for a verdict on whether it is lost. Also after its end.
+    #[must_use]
+    pub fn testimony(&self) -> Testimony {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.committed_membership_config.membership();
+        let effective = metrics.membership_config.membership();
+        let mut configurations = vec![configuration(committed)];
+        if effective != committed {
+            configurations.push(configuration(effective));
+        }
+        configurations.retain(|it| it.halves.iter().any(|half| !half.is_empty()));
+        Testimony {
+            group: self.spec.group,
+            generation: self.spec.generation,
+            replica: self.spec.replica,
+            votes: !self.ended.is_cancelled(),
+            position: self.log.last().map(|last| Position {
+                term: last.leader_id.term,
+                leader: last.leader_id.node_id,
+                index: last.index,
+            }),
+            configurations,
+        }
+    }
+
     /// How far this replica has applied the log.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
@@ -343,6 +393,19 @@ impl Group {
         if self.raft.shutdown().await.is_err() {
             warn!(group = %self.spec.group, "the Raft core had already failed");
         }
+    }
+
+    /// Applies what the log holds, whether committed or not, after the replica has stopped. A leader
+    /// that is gone may have acknowledged any of it.
+    pub(crate) fn apply_rest(&self) -> Result<(), Corrupt> {
+        // From the start, not from where the core stopped: its worker may still be at it, and what was
+        // seen already is skipped.
+        for entry in self.log.entries() {
+            if let EntryPayload::Normal(payload) = &entry.payload {
+                self.machine.apply(entry.log_id.index, &payload.0, false)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -522,6 +585,15 @@ impl Company<'_> {
             );
         }
     }
+}
+
+fn configuration(membership: &raft::Membership) -> Configuration {
+    let half = |voters: &BTreeSet<ReplicaId>| {
+        let node_of = |id| membership.get_node(&id).map(|seat| (id, seat.node));
+        voters.iter().copied().filter_map(node_of).collect()
+    };
+    let halves = membership.get_joint_config().iter().map(half).collect();
+    Configuration { epoch: epoch_of(membership), halves }
 }
 
 struct Seen {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -20,7 +20,7 @@ use crate::arrivals::{Arrival, Arrivals};
 use crate::group::{Group, GroupSpec};
 use crate::keeper;
 use crate::kind::Kind;
-use crate::machine::{Machine, SnapshotHandle};
+use crate::machine::{Corrupt, Machine, SnapshotHandle};
 use crate::network::{AddressOf, Link};
 use crate::raft::{Snapshot, SnapshotMeta, Types, Vote};
 use crate::steward::{self, Roll};
@@ -96,6 +96,15 @@ impl Groups {
         }
     }
 
+    /// Stops a replica of a lost group and forgets it; its machine is then as its log would have it.
+    ///
+    /// # Errors
+    /// The log holds what the machine does not understand. It has what came before that.
+    pub async fn wind_up(&self, group: &Group) -> Result<(), Corrupt> {
+        self.close(group.spec().replica).await;
+        group.apply_rest()
+    }
+
     /// Stops all replicas.
     pub async fn close_all(&self) {
         let replicas: Vec<_> = self.0.replicas.read().keys().copied().collect();
@@ -147,11 +156,12 @@ impl Groups {
         let answer = self.0.link.call(node, Lane::Control, Kind::Roll, body.freeze());
         let mut answer = answer.await.ok()?;
         let epoch = wire::take_epoch(&mut answer).ok()?;
+        let voters_count = usize::from(answer.try_get_u8().ok()?);
         let mut replicas = std::collections::BTreeSet::new();
         while answer.has_remaining() {
             replicas.insert(ReplicaId::new(answer.try_get_u64().ok()?));
         }
-        Some(Roll { epoch, replicas })
+        Some(Roll { epoch, voters_count, replicas })
     }
 
     fn meant(&self, kind: Kind, header: &Header) -> Option<Replica> {
@@ -224,6 +234,7 @@ impl Groups {
                 let roll = steward::roll(&group);
                 let mut out = BytesMut::new();
                 wire::put_epoch(&mut out, roll.epoch);
+                out.put_u8(u8::try_from(roll.voters_count).unwrap_or(u8::MAX));
                 for replica in roll.replicas {
                     out.extend_from_slice(&replica.number().to_be_bytes());
                 }

@@ -48,6 +48,16 @@ impl Log {
         LogSize { first: inner.first(), entries_count: inner.entries.len(), bytes: inner.bytes }
     }
 
+    /// The end of the log, purged or not.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.0.lock().last()
+    }
+
+    /// Every entry that is kept, in order.
+    pub(crate) fn entries(&self) -> Vec<LogEntry> {
+        self.0.lock().entries.iter().cloned().collect()
+    }
+
     /// The last index that must go so that at most `bytes` remain, if any must.
     pub(crate) fn excess_over(&self, bytes: usize) -> Option<u64> {
         let inner = self.0.lock();

@@ -135,6 +135,7 @@ pub(crate) async fn serve(group: Arc<Group>, mut tables: watch::Receiver<Option<
         });
         if let Some(placement) = placement
             && leadership.borrow_and_update().ready
+            && !group.is_founding()
             && let Some((seen, guard)) = seen(&group)
         {
             let step = next_step(&seen, &placement);
@@ -245,6 +246,8 @@ async fn change(
 pub struct Roll {
     /// The epoch that the committed membership serves.
     pub epoch: Epoch,
+    /// How many of them vote.
+    pub voters_count: usize,
     /// Its voters and learners.
     pub replicas: BTreeSet<ReplicaId>,
 }
@@ -260,7 +263,8 @@ impl Roll {
 /// The committed membership of this replica's group, as this replica knows it.
 pub(crate) fn roll(group: &Group) -> Roll {
     let members = group.members();
-    Roll { epoch: members.epoch, replicas: members.nodes.into_keys().collect() }
+    let voters_count = members.voters.len();
+    Roll { epoch: members.epoch, voters_count, replicas: members.nodes.into_keys().collect() }
 }
 
 #[cfg(test)]
@@ -388,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_roll_proves_a_replica_gone_only_from_its_placement_on() {
-        let roll = Roll { epoch: epoch(5), replicas: ids(&[1, 2, 3]) };
+        let roll = Roll { epoch: epoch(5), voters_count: 3, replicas: ids(&[1, 2, 3]) };
         assert!(roll.proves_gone(ReplicaId::new(4), epoch(5)));
         assert!(!roll.proves_gone(ReplicaId::new(4), epoch(6)), "it may not have been invited yet");
         assert!(!roll.proves_gone(ReplicaId::new(2), epoch(5)));

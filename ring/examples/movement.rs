@@ -59,7 +59,7 @@ impl Cluster {
             let learners = BTreeSet::new();
             (group, Report { generation, term: 1, leader, epoch, voters, learners, index: 1 })
         });
-        plan(&self.table, &reports.collect(), &alive)
+        plan(&self.table, &reports.collect(), &alive, &alive)
     }
 
     fn step(&mut self, change: &Change) {
@@ -77,6 +77,7 @@ fn member(number: u64) -> Member {
         zone: String::new(),
         endpoints: Endpoints { peer: at(10_000), listen: at(0), any_key: at(1000), http: at(2000) },
         standing: Standing::Active,
+        admitted: Epoch::default(),
         version: "0.1.0".to_owned(),
     }
 }

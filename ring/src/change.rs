@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Broken, Generation, GroupId, Member, NodeId, PartitionId, Placement, Replica, ReplicaId,
-    Standing, Table,
+    Absent, Broken, Generation, GroupId, Member, NodeId, PartitionId, Placement, Replica,
+    ReplicaId, Standing, Table,
 };
 
 /// One entry of the council's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "changes are rare, and never kept in numbers")]
 pub enum Change {
     /// A node becomes a member, as it says it is. With `replaces`, the old life ceases to be one, and
     /// wherever it had a replica the new one has a new replica instead.
@@ -25,9 +26,14 @@ pub enum Change {
         node: NodeId,
     },
     /// A member ceases to be one, and its replicas leave the placements; but the last replica of a
-    /// group stays, as the only record of who had the data.
+    /// group stays, as the only record of who had the data. It is absent from then on.
     Dismiss {
         /// Who is dismissed.
+        node: NodeId,
+    },
+    /// Someone absent is proven to have ended, or no group counts on it any more.
+    Forget {
+        /// Who is forgotten.
         node: NodeId,
     },
     /// A group should be on these nodes. Nodes that stay keep their replica; others get a new one.
@@ -39,8 +45,8 @@ pub enum Change {
         /// Who of them should lead; `None`: whoever is elected. Always `None` for the council.
         leader: Option<NodeId>,
     },
-    /// A partition that lost its quorum for good starts again from what the survivor has, as the only
-    /// replica, under a new replica id.
+    /// A partition that lost its quorum for good (see [`crate::verdict`]) starts again from what the
+    /// survivor has, as the only replica, under a new replica id.
     Refound {
         /// The partition.
         partition: PartitionId,
@@ -71,6 +77,9 @@ pub enum Refusal {
         /// The member who has it.
         by: NodeId,
     },
+    /// Only who is absent can be forgotten. For who asked twice, this is success.
+    #[error("{0} is not absent")]
+    NotAbsent(NodeId),
     /// A leaving node is given nothing.
     #[error("{0} is leaving")]
     Leaving(NodeId),
@@ -116,6 +125,9 @@ impl Table {
             Change::Admit { member, replaces } => next.admit(member, *replaces)?,
             Change::Leave { node } => next.leave(*node)?,
             Change::Dismiss { node } => next.dismiss(*node)?,
+            Change::Forget { node } => {
+                next.absent.remove(node).ok_or(Refusal::NotAbsent(*node))?;
+            }
             Change::Place { group, nodes, leader } => next.place(*group, nodes, *leader)?,
             Change::Refound { partition, generation, survivor } => {
                 next.refound_partition(*partition, *generation, *survivor)?;
@@ -137,7 +149,10 @@ impl Table {
         if let Some(other) = self.member_named(&member.name) {
             return Err(Refusal::NameTaken { name: member.name.clone(), by: other.node });
         }
-        self.members.insert(member.node, member.clone());
+        let admitted = self.epoch;
+        self.members.insert(member.node, Member { admitted, ..member.clone() });
+        // Who is let in has shown that it is bound to its address: whoever was there before has ended.
+        self.absent.retain(|_, absent| absent.peer != member.endpoints.peer);
         Ok(())
     }
 
@@ -165,7 +180,9 @@ impl Table {
     }
 
     fn dismiss(&mut self, node: NodeId) -> Result<(), Refusal> {
-        self.members.remove(&node).ok_or(Refusal::NotMember(node))?;
+        let member = self.members.remove(&node).ok_or(Refusal::NotMember(node))?;
+        let absent = Absent { name: member.name, peer: member.endpoints.peer };
+        self.absent.insert(node, absent);
         let epoch = self.epoch;
         for placement in self.placements_mut() {
             let Some(gone) = placement.replica_on(node) else { continue };
@@ -233,6 +250,7 @@ impl Table {
         }
         let replica = Replica { id: allot(&mut self.next_replica), node: survivor };
         partition.generation = generation;
+        partition.founder = replica.id;
         partition.placement =
             Placement { replicas: vec![replica], leader: Some(replica.id), epoch };
         Ok(())
@@ -368,6 +386,24 @@ mod tests {
     }
 
     #[test]
+    fn the_dismissed_are_absent_until_they_are_known_to_have_ended() {
+        let mut table = table(4, 1);
+        step(&mut table, dismiss(2));
+        step(&mut table, dismiss(3));
+        step(&mut table, dismiss(4));
+        let absent = |table: &Table| table.absent.keys().map(|it| it.number()).collect::<Vec<_>>();
+        assert_eq!(absent(&table), [2, 3, 4]);
+
+        let again = Member { node: node(9), name: "other".to_owned(), ..member(3) };
+        step(&mut table, Change::Admit { member: again, replaces: None });
+        assert_eq!(absent(&table), [2, 4], "its address is bound by another");
+        step(&mut table, Change::Forget { node: node(2) });
+        assert_eq!(absent(&table), [4]);
+        refused(&table, Change::Forget { node: node(2) }, &Refusal::NotAbsent(node(2)));
+        refused(&table, Change::Forget { node: node(9) }, &Refusal::NotAbsent(node(9)));
+    }
+
+    #[test]
     fn who_leaves_keeps_what_it_has_and_gets_nothing() {
         let mut table = table(3, 2);
         step(&mut table, place(partition(0), &[1, 2], Some(2)));
@@ -404,6 +440,7 @@ mod tests {
         assert_eq!(table.generation(partition(0)), Some(Generation::new(2)));
         let new = placement(&table, 0);
         assert_eq!((numbers(&new), new.leader_node()), (vec![2], Some(node(2))));
+        assert_eq!(table.partitions[&PartitionId::new(0)].founder, new.replicas[0].id);
         assert!(new.replicas[0].id > old.replicas[0].id);
 
         let id = PartitionId::new(0);

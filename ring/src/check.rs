@@ -26,9 +26,15 @@ pub enum Broken {
     /// A member's node id is zero, or not the one it is filed under.
     #[error("a member is filed under a wrong node id")]
     MemberId,
+    /// Someone absent is a member, too many are absent, or one has no name.
+    #[error("someone is absent who cannot be")]
+    Absent,
     /// A name is empty, or a name, a zone or a version is longer than 64 bytes.
     #[error("a member's name, zone or version has a length that is not allowed")]
     Label,
+    /// A member was admitted later than the table says.
+    #[error("a member is newer than the table")]
+    MemberEpoch,
     /// Two members have one name.
     #[error("two members are called {0:?}")]
     NameTwice(String),
@@ -38,6 +44,9 @@ pub enum Broken {
     /// A slot belongs to no partition, or to two.
     #[error("the ranges of the partitions do not meet at {0:?}")]
     Slots(PartitionId),
+    /// The replica that founds a generation has an id that was never given.
+    #[error("the founder of {0:?} was never given an id")]
+    Founder(GroupId),
     /// A generation is zero.
     #[error("{0:?} has no generation")]
     Generation(GroupId),
@@ -72,7 +81,14 @@ impl Table {
     pub fn check(&self) -> Result<(), Broken> {
         self.settings.check()?;
         check_members(&self.members)?;
+        let past = self.members.values().all(|member| member.admitted <= self.epoch);
+        require(past, || Broken::MemberEpoch)?;
+        self.check_absent()?;
         self.check_slots()?;
+        for (&id, partition) in &self.partitions {
+            let given = partition.founder < self.next_replica;
+            require(given, || Broken::Founder(GroupId::Partition(id)))?;
+        }
         require(self.next_replica.number() < u64::MAX / 2, || Broken::ReplicasSpent)?;
         let mut seen = BTreeSet::new();
         for (group, generation, placement) in self.groups() {
@@ -85,6 +101,14 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    fn check_absent(&self) -> Result<(), Broken> {
+        let sound = self.absent.iter().all(|(node, absent)| {
+            let named = (1..=LABEL_BYTES_MAX).contains(&absent.name.len());
+            named && *node != NodeId::default() && !self.members.contains_key(node)
+        });
+        require(sound && self.absent.len() <= MEMBERS_MAX, || Broken::Absent)
     }
 
     fn check_slots(&self) -> Result<(), Broken> {

@@ -33,6 +33,7 @@ pub(crate) fn member(number: u64) -> Member {
             http: at(8379),
         },
         standing: Standing::Active,
+        admitted: Epoch::default(),
         version: "0.1.0".to_owned(),
     }
 }
@@ -88,8 +89,9 @@ pub(crate) fn any_change() -> impl Strategy<Value = Change> {
         Change::Refound { partition, generation, survivor }
     });
     let dismiss = some_node().prop_map(|node| Change::Dismiss { node });
+    let forget = some_node().prop_map(|node| Change::Forget { node });
     let leave = some_node().prop_map(|node| Change::Leave { node });
-    prop_oneof![3 => admit, 1 => leave, 2 => dismiss, 6 => place, 1 => refound]
+    prop_oneof![3 => admit, 1 => leave, 2 => dismiss, 1 => forget, 6 => place, 1 => refound]
 }
 
 /// How many cases a random test runs, always the same ones. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask
@@ -165,7 +167,8 @@ impl Cluster {
 
     /// What the council would do next.
     pub(crate) fn plan(&self) -> Option<Change> {
-        plan(&self.table, &self.reports, &self.alive)
+        let known = self.table.members.keys().copied().collect();
+        plan(&self.table, &self.reports, &self.alive, &known)
     }
 
     /// Every group is at once where its placement says, and says so.

@@ -6,6 +6,7 @@ mod check;
 #[cfg(test)]
 mod fixture;
 mod id;
+mod loss;
 mod placement;
 mod plan;
 mod slot;
@@ -15,10 +16,11 @@ mod wire;
 pub use change::{Change, Refusal};
 pub use check::{Broken, LABEL_BYTES_MAX, MEMBERS_MAX};
 pub use id::{ClusterId, Epoch, Generation, GroupId, NodeId, PartitionId, ReplicaId};
-pub use plan::{Report, Reports, plan};
+pub use loss::{Configuration, Evidence, Position, Testimony, Verdict, verdict};
+pub use plan::{Report, Reports, known_to_all, plan};
 pub use slot::{Slot, SlotRange};
 pub use table::{
-    Endpoints, Member, PARTITIONS_MAX, Partition, Placement, REPLICAS_MAX, Replica, Settings,
-    Standing, Table,
+    Absent, Endpoints, Member, PARTITIONS_MAX, Partition, Placement, REPLICAS_MAX, Replica,
+    Settings, Standing, Table,
 };
-pub use wire::{DecodeError, ENCODED_BYTES_MAX};
+pub use wire::{DecodeError, ENCODED_BYTES_MAX, decode_testimonies, encode_testimonies};

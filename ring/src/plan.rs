@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use board::Board;
 
-use crate::{Change, Epoch, Generation, GroupId, NodeId, ReplicaId, Table};
+use crate::{Change, Epoch, Generation, GroupId, Member, NodeId, ReplicaId, Table};
 
 /// The newest report of each group that has one.
 pub type Reports = BTreeMap<GroupId, Report>;
@@ -42,6 +42,21 @@ pub struct Report {
     pub index: u64,
 }
 
+/// The members that every other member knows of, where `informed` says which epoch each one is known to
+/// have.
+///
+/// Whoever comes back from behind a cut, and finds that the council's majority has ended, must know whom
+/// to ask before it may believe that nobody else has anything: so a new member is given nothing as long
+/// as anybody does not know of it. Who does not take note for long is dismissed for its silence.
+#[must_use]
+pub fn known_to_all(table: &Table, informed: &BTreeMap<NodeId, Epoch>) -> BTreeSet<NodeId> {
+    let knows = |of: &Member, node: NodeId| {
+        node == of.node || informed.get(&node).is_some_and(|&epoch| epoch >= of.admitted)
+    };
+    let known = |of: &&Member| table.members.keys().all(|&node| knows(of, node));
+    table.members.values().filter(known).map(|member| member.node).collect()
+}
+
 /// What the council should do next: always a [`Change::Place`] that the table takes. `None`: nothing, or
 /// nothing until groups have reported more.
 ///
@@ -49,9 +64,16 @@ pub struct Report {
 /// report what the table says, and a few at a time. A member that is not alive keeps what it holds, and
 /// is given nothing; what it should lead, others lead at once. So `alive` must come from a view that has
 /// had the time to see everyone: to who has just begun to look, all others seem dead.
+///
+/// Only who is [`known_to_all`] is given replicas.
 #[must_use]
-pub fn plan(table: &Table, reports: &Reports, alive: &BTreeSet<NodeId>) -> Option<Change> {
-    let board = Board::new(table, reports, alive);
+pub fn plan(
+    table: &Table,
+    reports: &Reports,
+    alive: &BTreeSet<NodeId>,
+    known: &BTreeSet<NodeId>,
+) -> Option<Change> {
+    let board = Board::new(table, reports, alive, known);
     None.or_else(|| mend::restore(&board))
         .or_else(|| mend::trim(&board))
         .or_else(|| lead::appoint(&board))

@@ -29,6 +29,10 @@ pub struct Table {
     pub settings: Settings,
     /// Everyone the council admitted and did not dismiss.
     pub members: BTreeMap<NodeId, Member>,
+    /// Who was dismissed and may still live, with data or a vote that a group counts on. Whoever was a
+    /// member by this table's history and is neither here nor a member any more has ended, or is one that
+    /// no group counts on.
+    pub absent: BTreeMap<NodeId, Absent>,
     /// All partitions. Together their ranges hold each slot once; ids need not follow the slots' order.
     pub partitions: BTreeMap<PartitionId, Partition>,
     /// Where the council itself should be. Its leader is whoever it elects.
@@ -92,6 +96,8 @@ pub struct Member {
     pub endpoints: Endpoints,
     /// Whether it stays.
     pub standing: Standing,
+    /// The epoch of the table that first named it. Whatever a joining node says, the table sets it.
+    pub admitted: Epoch,
     /// Version of the program that it runs. At most 64 bytes.
     pub version: String,
 }
@@ -103,6 +109,15 @@ pub enum Standing {
     Active,
     /// It is given nothing, and what it holds is moved away.
     Leaving,
+}
+
+/// A member that was dismissed, and is not known to have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// What people called it, `1..=64` bytes. Others may have the name by now.
+    pub name: String,
+    /// Where its peers reached it. Who is bound there later proves that it has ended.
+    pub peer: SocketAddr,
 }
 
 /// Where a member is reached.
@@ -125,6 +140,8 @@ pub struct Partition {
     pub slots: SlotRange,
     /// Which founding of the group.
     pub generation: Generation,
+    /// The replica that founds this generation, or did: alone, from what its node has of the one before.
+    pub founder: ReplicaId,
     /// Where it should be.
     pub placement: Placement,
 }
@@ -220,14 +237,16 @@ impl Table {
             let slots = SlotRange::new(bound(u32::from(id)), bound(u32::from(id) + 1));
             let slots = slots.ok_or(Broken::PartitionCount(partitions.into()))?;
             let placement = sole(u64::from(id) + 2);
-            let partition = Partition { slots, generation: Generation::new(1), placement };
+            let founder = placement.replicas[0].id;
+            let partition = Partition { slots, generation: Generation::new(1), founder, placement };
             Ok((PartitionId::new(id), partition))
         };
         let table = Self {
             cluster,
             epoch,
             settings,
-            members: BTreeMap::from([(node, founder)]),
+            members: BTreeMap::from([(node, Member { admitted: epoch, ..founder })]),
+            absent: BTreeMap::new(),
             partitions: (0..partitions).map(partition).collect::<Result<_, _>>()?,
             council,
             next_replica: ReplicaId::new(u64::from(partitions) + 2),
@@ -262,12 +281,14 @@ impl Table {
 
     /// Puts a table together from its parts.
     pub(crate) fn assemble(parts: Parts) -> Result<Self, Broken> {
-        let Parts { cluster, epoch, settings, members, partitions, council, next_replica } = parts;
+        let Parts { cluster, epoch, settings, members, absent, partitions, council, next_replica } =
+            parts;
         Self {
             cluster,
             epoch,
             settings,
             members,
+            absent,
             partitions,
             council,
             next_replica,
@@ -352,6 +373,7 @@ pub(crate) struct Parts {
     pub(crate) epoch: Epoch,
     pub(crate) settings: Settings,
     pub(crate) members: BTreeMap<NodeId, Member>,
+    pub(crate) absent: BTreeMap<NodeId, Absent>,
     pub(crate) partitions: BTreeMap<PartitionId, Partition>,
     pub(crate) council: Placement,
     pub(crate) next_replica: ReplicaId,
@@ -394,13 +416,23 @@ mod tests {
 
     #[test]
     fn partitions_need_not_be_equal_nor_in_order() {
-        let Table { cluster, epoch, settings, members, partitions, council, next_replica, .. } =
-            founded(3);
+        let Table {
+            cluster,
+            epoch,
+            settings,
+            members,
+            absent,
+            partitions,
+            council,
+            next_replica,
+            ..
+        } = founded(3);
         let ranges = [(100, 16_384), (0, 1), (1, 100)].map(|(lo, hi)| SlotRange::new(lo, hi));
         let cut = partitions.into_iter().zip(ranges);
         let cut = cut.map(|((id, it), range)| (id, Partition { slots: range.unwrap(), ..it }));
         let partitions = cut.collect();
-        let parts = Parts { cluster, epoch, settings, members, partitions, council, next_replica };
+        let parts =
+            Parts { cluster, epoch, settings, members, absent, partitions, council, next_replica };
         let table = Table::assemble(parts).unwrap();
         let of = |slot| table.partition_of(Slot::new(slot).unwrap()).number();
         assert_eq!([0, 1, 99, 100, 16_383].map(of), [1, 2, 2, 0, 0]);

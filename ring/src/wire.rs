@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::Parts;
 use crate::{
-    Broken, Change, ClusterId, Endpoints, Epoch, Generation, GroupId, Member, NodeId, Partition,
-    PartitionId, Placement, Replica, ReplicaId, Report, Settings, SlotRange, Standing, Table,
+    Absent, Broken, Change, ClusterId, Endpoints, Epoch, Generation, GroupId, Member, NodeId,
+    Partition, PartitionId, Placement, Replica, ReplicaId, Report, Settings, SlotRange, Standing,
+    Table, Testimony,
 };
 
 /// The first byte of everything written here.
@@ -87,6 +88,20 @@ impl Report {
     }
 }
 
+/// What a node's replicas tell, as bytes.
+#[must_use]
+pub fn encode_testimonies(testimonies: &[Testimony]) -> Vec<u8> {
+    encode(&testimonies)
+}
+
+/// The testimonies that the bytes stand for.
+///
+/// # Errors
+/// The bytes are of another version, or malformed.
+pub fn decode_testimonies(bytes: &[u8]) -> Result<Vec<Testimony>, DecodeError> {
+    decode(bytes)
+}
+
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<ENCODED_BYTES_MAX>()
 }
@@ -120,6 +135,7 @@ struct WireTable {
     epoch: Epoch,
     settings: WireSettings,
     members: Vec<WireMember>,
+    absent: Vec<WireAbsent>,
     partitions: Vec<WirePartition>,
     council: WirePlacement,
     next_replica: ReplicaId,
@@ -149,6 +165,14 @@ struct WireMember {
     http: WireAddr,
     standing: WireStanding,
     version: String,
+    admitted: Epoch,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireAbsent {
+    node: NodeId,
+    name: String,
+    peer: WireAddr,
 }
 
 /// `SocketAddr`'s own encoding forgets the scope of an IPv6 address.
@@ -170,6 +194,7 @@ struct WirePartition {
     slot_first: u16,
     slots_end: u16,
     generation: Generation,
+    founder: ReplicaId,
     placement: WirePlacement,
 }
 
@@ -181,12 +206,14 @@ struct WirePlacement {
 }
 
 #[derive(Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "changes are rare, and never kept in numbers")]
 enum WireChange {
     Admit { member: WireMember, replaces: Option<NodeId> },
     Leave { node: NodeId },
     Dismiss { node: NodeId },
     Place { group: GroupId, nodes: Vec<NodeId>, leader: Option<NodeId> },
     Refound { partition: PartitionId, generation: Generation, survivor: NodeId },
+    Forget { node: NodeId },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,6 +234,7 @@ impl From<&Table> for WireTable {
             epoch: table.epoch,
             settings: WireSettings::from(table.settings),
             members: table.members.values().map(WireMember::from).collect(),
+            absent: table.absent.iter().map(WireAbsent::from).collect(),
             partitions: table.partitions.iter().map(WirePartition::from).collect(),
             council: WirePlacement::from(&table.council),
             next_replica: table.next_replica,
@@ -219,12 +247,14 @@ impl TryFrom<WireTable> for Table {
 
     fn try_from(wire: WireTable) -> Result<Self, DecodeError> {
         let members = wire.members.into_iter().map(|it| (it.node, Member::from(it)));
+        let absent = wire.absent.into_iter().map(|it| (it.node, it.into()));
         let partitions = wire.partitions.into_iter().map(WirePartition::open);
         let parts = Parts {
             cluster: wire.cluster,
             epoch: wire.epoch,
             settings: wire.settings.into(),
             members: ascending(members.map(Ok))?,
+            absent: ascending(absent.map(Ok))?,
             partitions: ascending(partitions)?,
             council: wire.council.into(),
             next_replica: wire.next_replica,
@@ -295,6 +325,7 @@ impl From<&Member> for WireMember {
                 Standing::Leaving => WireStanding::Leaving,
             },
             version: member.version.clone(),
+            admitted: member.admitted,
         }
     }
 }
@@ -316,7 +347,20 @@ impl From<WireMember> for Member {
                 WireStanding::Leaving => Standing::Leaving,
             },
             version: wire.version,
+            admitted: wire.admitted,
         }
+    }
+}
+
+impl From<(&NodeId, &Absent)> for WireAbsent {
+    fn from((&node, absent): (&NodeId, &Absent)) -> Self {
+        Self { node, name: absent.name.clone(), peer: absent.peer.into() }
+    }
+}
+
+impl From<WireAbsent> for Absent {
+    fn from(wire: WireAbsent) -> Self {
+        Self { name: wire.name, peer: wire.peer.into() }
     }
 }
 
@@ -352,6 +396,7 @@ impl From<(&PartitionId, &Partition)> for WirePartition {
             slot_first: partition.slots.first().number(),
             slots_end: partition.slots.last().number() + 1,
             generation: partition.generation,
+            founder: partition.founder,
             placement: WirePlacement::from(&partition.placement),
         }
     }
@@ -362,7 +407,8 @@ impl WirePartition {
         let slots = SlotRange::new(self.slot_first, self.slots_end);
         let slots = slots.ok_or_else(|| malformed("there is no such range of slots"))?;
         let placement = self.placement.into();
-        Ok((self.id, Partition { slots, generation: self.generation, placement }))
+        let (generation, founder) = (self.generation, self.founder);
+        Ok((self.id, Partition { slots, generation, founder, placement }))
     }
 }
 
@@ -388,6 +434,7 @@ impl From<&Change> for WireChange {
             }
             Change::Leave { node } => Self::Leave { node: *node },
             Change::Dismiss { node } => Self::Dismiss { node: *node },
+            Change::Forget { node } => Self::Forget { node: *node },
             Change::Place { group, nodes, leader } => {
                 Self::Place { group: *group, nodes: nodes.clone(), leader: *leader }
             }
@@ -408,6 +455,7 @@ impl From<WireChange> for Change {
             }
             WireChange::Leave { node } => Self::Leave { node },
             WireChange::Dismiss { node } => Self::Dismiss { node },
+            WireChange::Forget { node } => Self::Forget { node },
             WireChange::Place { group, nodes, leader } => Self::Place { group, nodes, leader },
             WireChange::Refound { partition, generation, survivor } => {
                 Self::Refound { partition, generation, survivor }
@@ -452,6 +500,7 @@ mod tests {
     use crate::fixture::{
         any_change, cases, founded, member, node, partition, place, step, table, try_step,
     };
+    use crate::{Configuration, Position};
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -465,6 +514,8 @@ mod tests {
         step(&mut table, Change::Admit { member: second, replaces });
         step(&mut table, place(partition(1), &[1, 0x1234_5678_9abc], Some(1)));
         step(&mut table, Change::Leave { node: node(1) });
+        step(&mut table, Change::Admit { member: member(3), replaces: None });
+        step(&mut table, Change::Dismiss { node: node(3) });
         table
     }
 
@@ -472,7 +523,7 @@ mod tests {
     fn golden_table() {
         assert_eq!(
             hex(&example().encode()),
-            "01070104030164fb2c01fbc201fb3075fa00fc000000040201026e310000fc0100000afbfb3f00fc0100000afbeb1800fc0100000afbd31c00fc0100000afbbb200105302e312e30fdbc9a7856341200000f6e3230303135393938333433383638017a01fe010000000000000000000000000080fe09000700fc2e00000afbeb1800fc2e00000afbd31c00fc2e00000afbbb200005302e312e30020000fb0020010102010102010101fb0020fb00400102030104fdbc9a7856341200000103010301010100010105"
+            "01070106030164fb2c01fbc201fb3075fa00fc000000040201026e310000fc0100000afbfb3f00fc0100000afbeb1800fc0100000afbd31c00fc0100000afbbb200105302e312e300101fdbc9a7856341200000f6e3230303135393938333433383638017a01fe010000000000000000000000000080fe09000700fc2e00000afbeb1800fc2e00000afbd31c00fc2e00000afbbb200005302e312e3001020103026e3300fc0300000afbfb3f020000fb002001020102010102010101fb0020fb0040010302030104fdbc9a7856341200000103010301010100010105"
         );
     }
 
@@ -484,7 +535,7 @@ mod tests {
         };
         check(
             Change::Admit { member: member(2), replaces: Some(node(1)) },
-            "010002026e320000fc0200000afbfb3f00fc0200000afbeb1800fc0200000afbd31c00fc0200000afbbb200005302e312e300101",
+            "010002026e320000fc0200000afbfb3f00fc0200000afbeb1800fc0200000afbd31c00fc0200000afbbb200005302e312e3000000101",
         );
         check(Change::Leave { node: node(1) }, "010101");
         check(Change::Dismiss { node: node(300) }, "0102fb2c01");
@@ -492,6 +543,7 @@ mod tests {
         check(place(partition(9), &[1, 2], Some(2)), "010301090201020102");
         let (partition, generation) = (PartitionId::new(7), Generation::new(2));
         check(Change::Refound { partition, generation, survivor: node(3) }, "0104070203");
+        check(Change::Forget { node: node(300) }, "0105fb2c01");
     }
 
     #[test]
@@ -507,6 +559,24 @@ mod tests {
         };
         assert_eq!(hex(&report.encode()), "0101050201fc701101000202030109fbe803");
         assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
+
+    #[test]
+    fn golden_testimonies() {
+        let testimony = Testimony {
+            group: partition(3),
+            generation: Generation::new(2),
+            replica: ReplicaId::new(9),
+            votes: true,
+            position: Some(Position { term: 4, leader: ReplicaId::new(8), index: 300 }),
+            configurations: vec![Configuration {
+                epoch: Epoch { generation: Generation::new(1), index: 7 },
+                halves: vec![BTreeMap::from([(ReplicaId::new(9), node(2))])],
+            }],
+        };
+        let bytes = encode_testimonies(std::slice::from_ref(&testimony));
+        assert_eq!(hex(&bytes), "01010103020901010408fb2c010101070101".to_owned() + "0902");
+        assert_eq!(decode_testimonies(&bytes), Ok(vec![testimony]));
     }
 
     #[test]
@@ -588,7 +658,7 @@ mod tests {
             if let Ok(table) = Table::decode(&bytes) {
                 prop_assert_eq!(table.check(), Ok(()));
             }
-            let _ = (Change::decode(&bytes), Report::decode(&bytes));
+            let _ = (Change::decode(&bytes), Report::decode(&bytes), decode_testimonies(&bytes));
         }
 
         #[test]

@@ -23,7 +23,8 @@ const ANSWER: &str = r#"{
     {"id": 1, "slots": [8192, 16383], "generation": 2, "leader": null, "term": null,
      "voters": ["a", "c"], "learners": ["b"], "wanted": ["a", "b", "c"], "keys": null,
      "below_replicas": true}
-  ]
+  ],
+  "losses": [{"group": "p1", "why": "waits for c (127.0.0.1:17003)"}]
 }"#;
 
 #[test]
@@ -46,6 +47,7 @@ p1         8192-16383  none    a c     b        -     -     below replicas, move
 without a leader: p1
 below the wanted replicas: p1
 members not seen: c
+p1 has lost its quorum: waits for c (127.0.0.1:17003)
 "
     );
 }
@@ -55,6 +57,7 @@ fn a_cluster_in_which_all_is_well_says_so() {
     let mut status = parse(ANSWER).unwrap();
     status.partitions.truncate(1);
     status.members.truncate(2);
+    status.losses.clear();
     assert!(status.page().ends_with("\n\nall is well\n"), "{}", status.page());
 }
 

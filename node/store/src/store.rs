@@ -87,6 +87,13 @@ impl Store {
         Ok(())
     }
 
+    /// Goes over to a new log, whose indexes begin anew. Values, recency and the stamp stay.
+    pub fn begin_log(&mut self) {
+        for slot in &mut self.slots {
+            slot.applied = 0;
+        }
+    }
+
     /// The latest stamp that was applied or installed. Never goes back.
     #[must_use]
     pub fn stamp(&self) -> UnixMillis {

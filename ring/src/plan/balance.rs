@@ -137,6 +137,6 @@ fn steps_of<'a>(
             crowd_target,
             moves_leader,
         };
-        others.clone().into_iter().map(step)
+        others.clone().into_iter().filter(|(target, _)| board.open.contains(target)).map(step)
     })
 }

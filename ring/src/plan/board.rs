@@ -17,8 +17,10 @@ pub(super) struct Zone(usize);
 pub(super) struct Board<'a> {
     pub(super) table: &'a Table,
     reports: &'a Reports,
-    /// Active and alive: who may be given something.
+    /// Active and alive: who may lead, and keep what it has.
     pub(super) eligible: BTreeSet<NodeId>,
+    /// Eligible, and known to all: who may be given replicas.
+    pub(super) open: BTreeSet<NodeId>,
     /// Replicas of partitions on each eligible node.
     pub(super) loads: BTreeMap<NodeId, usize>,
     /// Partitions that each eligible node should lead.
@@ -28,7 +30,12 @@ pub(super) struct Board<'a> {
 }
 
 impl<'a> Board<'a> {
-    pub(super) fn new(table: &'a Table, reports: &'a Reports, alive: &BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(
+        table: &'a Table,
+        reports: &'a Reports,
+        alive: &BTreeSet<NodeId>,
+        known: &BTreeSet<NodeId>,
+    ) -> Self {
         let active = table.members.values().filter(|it| it.standing == Standing::Active);
         let eligible: BTreeSet<_> =
             active.map(|it| it.node).filter(|node| alive.contains(node)).collect();
@@ -43,7 +50,8 @@ impl<'a> Board<'a> {
             }
         }
         let (zones, preference) = (zones(table), OnceCell::new());
-        Self { table, reports, eligible, loads, leads, zones, preference }
+        let open = eligible.intersection(known).copied().collect();
+        Self { table, reports, eligible, open, loads, leads, zones, preference }
     }
 
     /// The partitions as groups, by id, but those that lost all their nodes: only a new founding helps

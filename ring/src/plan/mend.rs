@@ -40,7 +40,7 @@ fn restored(board: &Board<'_>, group: GroupId, placement: &Placement) -> Vec<Nod
         placement.nodes().partition(|&node| board.stays(node));
     let wanted = wanted(board, group, &nodes);
     while nodes.len() < wanted {
-        let others = board.eligible.iter().copied().filter(|node| !nodes.contains(node));
+        let others = board.open.iter().copied().filter(|node| !nodes.contains(node));
         let best = others.min_by_key(|&node| {
             let crowd = board.in_zone(&nodes, board.zone(node));
             (crowd, board.load(group, node), board.rank(group, node))

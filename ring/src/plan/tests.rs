@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::fixture::{
     Cluster, STEPS_MAX, cases, node, numbers, partition, place, range, report, step, table,
 };
-use crate::{Change, GroupId, Member, NodeId, Settings, Standing};
+use crate::{Change, Epoch, GroupId, Member, NodeId, Settings, Standing, known_to_all, plan};
 
 #[test]
 fn a_founder_alone_has_nothing_to_plan() {
@@ -601,4 +601,30 @@ proptest! {
         prop_assert_eq!(moves.replicas_removed, share);
         prop_assert_eq!(cluster.loads()[&node(nodes + 1)], share);
     }
+}
+
+#[test]
+fn who_is_not_known_to_all_is_given_nothing() {
+    let mut cluster = Cluster::of(3, 4);
+    cluster.settle();
+    cluster.join(4, "");
+    let table = &cluster.table;
+    let mut informed: BTreeMap<_, _> =
+        table.members.keys().map(|&node| (node, table.epoch)).collect();
+    let everyone: BTreeSet<_> = table.members.keys().copied().collect();
+    assert_eq!(known_to_all(table, &informed), everyone);
+
+    let before = Epoch { index: table.epoch.index - 1, ..table.epoch };
+    informed.insert(node(3), before);
+    informed.remove(&node(4));
+    let known = known_to_all(table, &informed);
+    assert_eq!(known, BTreeSet::new(), "4 may not know of anybody, and 3 not of 4");
+    informed.insert(node(4), table.epoch);
+    let known = known_to_all(table, &informed);
+    assert_eq!(known, [1, 2, 3].map(node).into());
+    let planned = plan(table, &cluster.reports, &cluster.alive, &known);
+    let gives =
+        |change: &Change| matches!(change, Change::Place { nodes, .. } if nodes.contains(&node(4)));
+    assert!(!planned.as_ref().is_some_and(gives), "{planned:?}");
+    assert!(plan(table, &cluster.reports, &cluster.alive, &everyone).as_ref().is_some_and(gives));
 }

@@ -372,6 +372,13 @@ impl Cluster {
         self.statuses().into_iter().filter_map(voters).collect()
     }
 
+    /// The newest founding of a key's partition that any node knows of.
+    pub fn generation_of(&mut self, key: &str) -> u64 {
+        let slot = Slot::of(key.as_bytes()).number().into();
+        let seen = self.statuses().into_iter().filter_map(|(_, status)| status.at(slot));
+        seen.map(|seen| seen.generation).max().unwrap_or(0)
+    }
+
     /// The clusters that the nodes say they belong to.
     pub fn clusters(&mut self) -> Vec<String> {
         let mut clusters: Vec<_> =

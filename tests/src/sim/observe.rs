@@ -26,6 +26,7 @@ pub(super) struct Seen {
     pub(super) voters: BTreeSet<String>,
     pub(super) learners: BTreeSet<String>,
     pub(super) keys: Option<u64>,
+    pub(super) generation: u64,
 }
 
 /// Asks a node; `None` if it does not answer, or is no member.
@@ -85,6 +86,7 @@ impl Status {
                 voters: names(&partition["voters"]),
                 learners: names(&partition["learners"]),
                 keys: partition["keys"].as_u64(),
+                generation: partition["generation"].as_u64().unwrap_or(0),
             };
             ((slots[0].as_u64().unwrap_or(0), slots[1].as_u64().unwrap_or(0)), seen)
         };

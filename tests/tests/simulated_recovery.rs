@@ -1,0 +1,234 @@
+//! Groups that lose the majority of their replicas, in simulated time: what is proven to have ended is
+//! done without, and silence founds nothing.
+
+use std::time::Duration;
+
+use scatterhoard_tests::history::Action;
+use scatterhoard_tests::linear;
+use scatterhoard_tests::sim::{Cluster, Port};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn two_of_three_that_start_again_find_what_the_third_has() {
+    let mut cluster = Cluster::of(3).replace_after(30 * SECOND).seed(40);
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        cluster.set(key, "kept").acked();
+    }
+    cluster.wait(SECOND);
+    for (one, other) in [(1, 2), (2, 3)] {
+        cluster.kill(one);
+        cluster.kill(other);
+        cluster.wait(3 * SECOND);
+        cluster.restart(one);
+        cluster.restart(other);
+        cluster.settle();
+        for key in ["a", "b", "c", "d", "e", "f"] {
+            assert_eq!(cluster.get(key), Some("kept".to_owned()));
+        }
+    }
+    assert_eq!(cluster.generation_of("a"), 3);
+    assert_linearizable(&cluster);
+}
+
+#[test]
+fn machines_that_lost_their_power_are_no_different() {
+    let mut cluster = Cluster::of(3).replace_after(60 * SECOND).seed(41);
+    cluster.set("k", "v").acked();
+    cluster.wait(SECOND);
+    cluster.crash(1);
+    cluster.crash(2);
+    cluster.wait(5 * SECOND);
+    cluster.restart(1);
+    cluster.restart(2);
+    cluster.settle();
+    assert_eq!(cluster.get("k"), Some("v".to_owned()));
+}
+
+#[test]
+fn either_node_of_two_may_start_again() {
+    let mut cluster = Cluster::of(2).replace_after(30 * SECOND).seed(42);
+    cluster.set("k", "v").acked();
+    cluster.wait(SECOND);
+    // The council is on one of them alone.
+    for node in [1, 2, 1, 2] {
+        cluster.kill(node);
+        cluster.wait(SECOND);
+        cluster.restart(node);
+        cluster.settle();
+        assert_eq!(cluster.get("k"), Some("v".to_owned()));
+    }
+}
+
+#[test]
+fn what_the_survivor_only_has_in_its_log_counts() {
+    let mut cluster = Cluster::of(3).replace_after(60 * SECOND).seed(43);
+    cluster.set("k", "v0").acked();
+    let leader = cluster.leader_of("k");
+    let (survivor, lagging) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.split(&[lagging], &[leader, survivor]);
+    // Acknowledged by the leader and the survivor, who has not been told yet that it is committed.
+    cluster.ask_node(leader, Port::Cluster, Action::set("k", "v1")).acked();
+    cluster.crash(leader);
+    cluster.crash(lagging);
+    cluster.heal();
+    cluster.wait(2 * SECOND);
+    cluster.restart(leader);
+    cluster.restart(lagging);
+    cluster.settle();
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    assert_linearizable(&cluster);
+}
+
+#[test]
+fn silence_founds_nothing() {
+    let mut cluster = Cluster::of(3).seed(44);
+    cluster.set("k", "v").acked();
+    cluster.crash(1);
+    cluster.crash(2);
+    // Twenty times as long as it takes to be dismissed where there is a quorum to decide it.
+    cluster.wait(100 * SECOND);
+    let told = cluster.ask_node(3, Port::AnyKey, Action::set("k", "alone"));
+    assert!(!told.is_acked(), "one of three is no majority: {told:?}");
+    assert_eq!(cluster.generation_of("k"), 1);
+
+    // Those who are only cut off come back as they were.
+    let mut cluster = Cluster::of(3).seed(45);
+    cluster.set("k", "v").acked();
+    cluster.isolate(1);
+    cluster.isolate(2);
+    cluster.wait(100 * SECOND);
+    for node in 1..=3 {
+        let told = cluster.ask_node(node, Port::AnyKey, Action::set("k", "alone"));
+        assert!(!told.is_acked(), "one of three is no majority: {told:?}");
+    }
+    cluster.heal();
+    cluster.settle();
+    assert_eq!(cluster.get("k"), Some("v".to_owned()));
+    assert_eq!(cluster.generation_of("k"), 1);
+    assert_linearizable(&cluster);
+}
+
+#[test]
+fn one_that_started_again_does_not_stand_for_one_that_is_silent() {
+    let mut cluster = Cluster::of(3).replace_after(30 * SECOND).seed(46);
+    cluster.set("k", "v0").acked();
+    cluster.wait(SECOND);
+    let leader = cluster.leader_of("k");
+    let (gone, left) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.split(&[left], &[leader, gone]);
+    cluster.ask_node(leader, Port::Cluster, Action::set("k", "v1")).acked();
+    cluster.kill(gone);
+    cluster.restart(gone);
+    cluster.isolate(leader);
+    cluster.wait(SECOND);
+    cluster.heal();
+    cluster.isolate(leader);
+    // `left` sees that `gone` has ended, and nothing of the leader, which has the write.
+    cluster.wait(60 * SECOND);
+    assert_eq!(cluster.generation_of("k"), 1);
+    cluster.heal();
+    cluster.settle();
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+    assert_linearizable(&cluster);
+}
+
+#[test]
+fn who_was_dismissed_unawares_founds_nothing() {
+    let mut cluster = Cluster::of(3).replace_after(10 * SECOND).seed(47);
+    cluster.set("k", "old").acked();
+    // While 3 is cut off, it is dismissed, and everything goes on with 4 and 5.
+    cluster.isolate(3);
+    cluster.wait(SECOND);
+    cluster.join();
+    cluster.join();
+    cluster.split(&[3], &[4, 5]);
+    cluster.until("it is all on others", |cluster| {
+        let voters = cluster.voters_of("k");
+        voters
+            .iter()
+            .filter(|(node, _)| *node != 3)
+            .all(|(_, voters)| voters.len() == 3 && !voters.contains(&"n3".to_owned()))
+    });
+    cluster.ask_node(4, Port::AnyKey, Action::set("k", "new")).acked();
+    // The cut goes elsewhere: 3 sees that 1 and 2 have ended, and knows nobody else.
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.heal();
+    cluster.split(&[1, 2, 3], &[4, 5]);
+    cluster.restart(1);
+    cluster.restart(2);
+    cluster.wait(30 * SECOND);
+    for node in [1, 2, 3] {
+        let told = cluster.ask_node(node, Port::AnyKey, Action::set("k", "by the ignorant"));
+        assert!(!told.is_acked(), "n{node} does not know what became of the cluster: {told:?}");
+    }
+    assert_eq!(cluster.generation_of("k"), 1);
+    cluster.heal();
+    cluster.until("those who know found what is lost", |cluster| {
+        cluster.ask(Action::get("k")).is_acked()
+    });
+    assert_eq!(cluster.get("k"), Some("new".to_owned()));
+    assert_linearizable(&cluster);
+}
+
+#[test]
+fn a_member_that_one_does_not_know_of_is_given_nothing() {
+    // As above, but faster than anybody could be dismissed.
+    let mut cluster = Cluster::of(3).replace_after(30 * SECOND).clients(1).seed(49);
+    cluster.set("k", "old").acked();
+    cluster.isolate(3);
+    cluster.join();
+    cluster.join();
+    cluster.split(&[3], &[4, 5]);
+    let mut writer = cluster.client_of(2, 4, Port::AnyKey);
+    let writes = cluster.spawn(2, async move {
+        for count in 0..200 {
+            let _told = writer.ask(Action::set("k", format!("new-{count}"))).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    cluster.wait(5 * SECOND);
+    assert!(cluster.voters_of("k").iter().all(|(node, _)| *node < 4));
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.heal();
+    cluster.split(&[1, 2, 3], &[4, 5]);
+    cluster.restart(1);
+    cluster.restart(2);
+    // Nobody else can have anything: 3 may found, and it alone does.
+    cluster.until("3 founds", |cluster| cluster.generation_of("k") > 1);
+    cluster.wait(5 * SECOND);
+    for node in [1, 2, 3] {
+        cluster.ask_node(node, Port::AnyKey, Action::append("k", "+"));
+    }
+    cluster.heal();
+    cluster.finish(&writes);
+    cluster.settle();
+}
+
+#[test]
+fn a_partition_without_copies_begins_empty() {
+    let mut cluster = Cluster::of(3).replicas(1).seed(48);
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    for key in keys {
+        cluster.set(key, "v").acked();
+    }
+    let node = cluster.leader_of("a");
+    let lost: Vec<_> = keys.into_iter().filter(|key| cluster.leader_of(key) == node).collect();
+    cluster.kill(node);
+    cluster.wait(SECOND);
+    cluster.restart(node);
+    cluster.settle();
+    for key in keys {
+        let kept = (!lost.contains(&key)).then(|| "v".to_owned());
+        assert_eq!(cluster.get(key), kept, "{key}");
+    }
+    cluster.set("a", "again").acked();
+}
+
+#[track_caller]
+fn assert_linearizable(cluster: &Cluster) {
+    let verdict = linear::check(&cluster.history());
+    assert!(verdict.is_linearizable(), "{verdict}");
+}
