@@ -10,8 +10,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Largest body of one frame. At 1 Gbit/s a message waits 2 ms behind one fragment of another.
-pub(crate) const FRAGMENT_BYTES: usize = 256 * 1024;
+/// Largest body of one frame, and so of a message that nothing sent later on its lane overtakes. At 1 Gbit/s a message waits 2 ms behind one fragment of another.
+pub const FRAGMENT_BYTES: usize = 256 * 1024;
 
 /// Bodies from this size on are written from where they are; smaller ones are copied beside their header,
 /// which is cheaper than one more piece to write.

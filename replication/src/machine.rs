@@ -26,8 +26,8 @@ pub trait Machine: Send + Sync + 'static {
     /// This replica is about to lead in a new term: no read or write of that term has been served.
     fn begin_to_lead(&self) {}
 
-    /// Appends the piece of the state at `position` to `out`: about 256 KiB, more only if one value
-    /// is larger. Answers the next position, or `None` after the last piece. Starts at 0.
+    /// Appends the piece of the state at `position` to `out`: less than 256 KiB, more only if one
+    /// value is large. Answers the next position, or `None` after the last piece. Starts at 0.
     fn piece(&self, position: u64, out: &mut Vec<u8>) -> Option<u64>;
 
     /// An empty state of the same kind, beside this one.

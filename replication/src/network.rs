@@ -1,7 +1,9 @@
 //! The sending side of a group: openraft's network calls as messages to peers.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,18 +19,26 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
-use scatterhoard_cluster::{CallError, Lane, Peers, Target};
+use scatterhoard_cluster::{CallError, IN_ORDER_BYTES_MAX, Lane, Peers, Target};
 use scatterhoard_ring::{NodeId, ReplicaId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::kind::Kind;
-use crate::machine::SnapshotHandle;
+use crate::machine::{Machine, SnapshotHandle};
 use crate::raft::{Seat, Snapshot, Types, Vote};
 use crate::wire::{self, Header};
 
 /// Appends that may be under way to one follower. More would only deepen the queue in front of it.
 const APPENDS_COUNT_MAX: usize = 8;
+
+/// Pieces of one snapshot that may be under way: the receiver builds one while the next ones are made
+/// and travel. At about 192 KiB each they are 1.5 MiB, which 1 Gbit/s takes 12 ms to carry: more would
+/// only make large appends, which share the lane, wait longer.
+const PIECES_COUNT_MAX: usize = 8;
+
+/// What a message has beside the piece in it, at most.
+const PIECE_OVERHEAD_BYTES: usize = 128;
 
 /// A message above this goes on the bulk lane, so that it cannot hold up a heartbeat.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
@@ -120,7 +130,18 @@ impl Sender {
         let mut body = BytesMut::with_capacity(256);
         self.header.put(&mut body);
         put(&mut body);
-        self.link.call(self.node, lane, kind, body.freeze()).await.map_err(|error| failed(&error))
+        self.post(lane, kind, body).await
+    }
+
+    /// Queues a message at once; the answer comes later.
+    fn post(
+        &self,
+        lane: Lane,
+        kind: Kind,
+        body: BytesMut,
+    ) -> impl Future<Output = Rpc<Bytes>> + Send + use<> {
+        let answer = self.link.call(self.node, lane, kind, body.freeze());
+        async move { answer.await.map_err(|error| failed(&error)) }
     }
 
     /// Queues one append and answers with its result.
@@ -233,8 +254,8 @@ impl RaftNetworkV2<Types> for Sender {
 }
 
 impl Sender {
-    /// Open, pieces in order, close. The receiver refuses a piece that is not the next one, so one
-    /// piece at a time is under way; what it waits for is the receiver's building, not the network.
+    /// Open, pieces, close. The receiver refuses a piece that is not the next one, and gives all up
+    /// with the one that it cannot take: whatever fails here, the next attempt begins anew.
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -255,20 +276,15 @@ impl Sender {
             })
             .await
             .map_err(streaming)?;
-        let mut position = Some(0);
-        let mut number = 0_u64;
-        while let Some(at) = position {
-            let mut piece = Vec::new();
-            position = machine.piece(at, &mut piece);
-            self.call(Lane::Bulk, Kind::SnapshotPiece, |body| {
-                body.extend_from_slice(&session);
-                body.extend_from_slice(&number.to_be_bytes());
-                body.extend_from_slice(&piece);
-            })
-            .await
-            .map_err(streaming)?;
-            number += 1;
-        }
+        let post = |number: u64, piece: &[u8]| {
+            let mut body = BytesMut::with_capacity(PIECE_OVERHEAD_BYTES + piece.len());
+            self.header.put(&mut body);
+            body.extend_from_slice(&session);
+            body.extend_from_slice(&number.to_be_bytes());
+            body.extend_from_slice(piece);
+            self.post(Lane::Bulk, Kind::SnapshotPiece, body)
+        };
+        let number = send_pieces(&*machine, post).await.map_err(streaming)?;
         let mut reply = self
             .call(Lane::Bulk, Kind::SnapshotClose, |body| {
                 body.extend_from_slice(&session);
@@ -280,6 +296,50 @@ impl Sender {
             .map_err(|error| StreamingError::Network(NetworkError::new(&AnyError::error(error))))?;
         Ok(SnapshotResponse::new(vote))
     }
+}
+
+/// Posts the pieces of a state in their order, several of them under way; answers with how many there
+/// were once all are answered. The first that fails ends it: what has not left by then never will.
+///
+/// The lane keeps the order of messages that go as one frame. A longer one could be overtaken, so it
+/// travels alone.
+async fn send_pieces<Answer>(
+    machine: &dyn Machine,
+    mut post: impl FnMut(u64, &[u8]) -> Answer,
+) -> Rpc<u64>
+where
+    Answer: Future<Output = Rpc<Bytes>>,
+{
+    let mut under_way = VecDeque::with_capacity(PIECES_COUNT_MAX);
+    let (mut position, mut number) = (Some(0), 0);
+    while let Some(at) = position {
+        answered(&mut under_way, PIECES_COUNT_MAX - 1).await?;
+        let mut piece = Vec::new();
+        position = machine.piece(at, &mut piece);
+        let alone = piece.len() > IN_ORDER_BYTES_MAX - PIECE_OVERHEAD_BYTES;
+        if alone {
+            answered(&mut under_way, 0).await?;
+        }
+        under_way.push_back(Box::pin(post(number, &piece)));
+        if alone {
+            answered(&mut under_way, 0).await?;
+        }
+        number += 1;
+    }
+    answered(&mut under_way, 0).await?;
+    Ok(number)
+}
+
+/// Waits until no more than so many are under way, oldest first.
+async fn answered<Answer>(under_way: &mut VecDeque<Pin<Box<Answer>>>, count_max: usize) -> Rpc<()>
+where
+    Answer: Future<Output = Rpc<Bytes>>,
+{
+    while under_way.len() > count_max {
+        let Some(oldest) = under_way.pop_front() else { break };
+        oldest.await?;
+    }
+    Ok(())
 }
 
 /// Keeps appends to one follower in order although they use two connections: whoever changes lanes,
@@ -356,7 +416,16 @@ fn malformed(error: &wire::Malformed) -> RPCError<Types> {
 
 #[cfg(test)]
 mod tests {
+    use std::any::Any;
+
+    use futures_util::poll;
+    use parking_lot::Mutex;
+    use scatterhoard_ring::{ClusterId, Generation, GroupId};
+    use tokio::sync::oneshot;
+
     use super::*;
+    use crate::machine::{Corrupt, Staging};
+    use crate::raft::Answer;
 
     fn order() -> Arc<Order> {
         Arc::default()
@@ -390,5 +459,95 @@ mod tests {
         assert!(early.is_err(), "the first has not been answered");
         drop(first);
         large.wait().await;
+    }
+
+    /// A state of pieces of these lengths.
+    struct Lengths(Vec<usize>);
+
+    impl Machine for Lengths {
+        fn apply(&self, _: u64, _: &[u8], _: bool) -> Result<Answer, Corrupt> {
+            Err(Corrupt("nothing is applied here"))
+        }
+
+        fn piece(&self, position: u64, out: &mut Vec<u8>) -> Option<u64> {
+            let at = usize::try_from(position).ok()?;
+            out.resize(self.0[at], 0);
+            (at + 1 < self.0.len()).then_some(position + 1)
+        }
+
+        fn stage(&self) -> Box<dyn Staging> {
+            unreachable!("nothing is received here")
+        }
+
+        fn install(&self, _: Box<dyn Any>) {}
+    }
+
+    /// What was posted: each piece's number and length, and the way to answer it.
+    type Posted = Arc<Mutex<Vec<(u64, usize, Option<oneshot::Sender<Rpc<Bytes>>>)>>>;
+
+    fn sending(lengths: &[usize]) -> (Posted, BoxFuture<'static, Rpc<u64>>) {
+        let (posted, machine) = (Posted::default(), Lengths(lengths.to_vec()));
+        let seen = Arc::clone(&posted);
+        let post = move |number, piece: &[u8]| {
+            let (answer, answered) = oneshot::channel();
+            seen.lock().push((number, piece.len(), Some(answer)));
+            async move { answered.await.expect("the test answers") }
+        };
+        (posted, async move { send_pieces(&machine, post).await }.boxed())
+    }
+
+    fn answer(posted: &Posted, number: usize, answer: Rpc<Bytes>) {
+        let answers = posted.lock()[number].2.take();
+        assert!(answers.expect("not answered yet").send(answer).is_ok(), "somebody waits for it");
+    }
+
+    #[tokio::test]
+    async fn pieces_leave_in_order_and_only_so_many_are_under_way() {
+        let lengths: Vec<_> = (1..=20).collect();
+        let (posted, mut sending) = sending(&lengths);
+        for number in 0..lengths.len() {
+            assert!(poll!(&mut sending).is_pending());
+            assert_eq!(posted.lock().len(), lengths.len().min(number + PIECES_COUNT_MAX));
+            answer(&posted, number, Ok(Bytes::new()));
+        }
+        assert_eq!(sending.await.unwrap(), 20);
+        let order: Vec<_> = posted.lock().iter().map(|it| (it.0, it.1)).collect();
+        assert_eq!(order, (0..20).zip(1..=20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_others_could_overtake_travels_alone() {
+        let (posted, mut sending) = sending(&[1, 1, IN_ORDER_BYTES_MAX, 1, 1]);
+        for (answered, under_way) in [(0, 2), (1, 2), (2, 3), (3, 5), (4, 5)] {
+            assert!(poll!(&mut sending).is_pending());
+            assert_eq!(posted.lock().len(), under_way, "{answered} are answered");
+            answer(&posted, answered, Ok(Bytes::new()));
+        }
+        assert_eq!(sending.await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn the_first_piece_that_fails_ends_it() {
+        let (posted, mut sending) = sending(&[1; 20]);
+        assert!(poll!(&mut sending).is_pending());
+        answer(&posted, 1, Ok(Bytes::new()));
+        answer(&posted, 0, Err(failed(&CallError::Lost)));
+        assert!(matches!(sending.await, Err(RPCError::Network(_))));
+        assert_eq!(posted.lock().len(), PIECES_COUNT_MAX);
+        assert!(posted.lock()[2].2.as_ref().is_some_and(oneshot::Sender::is_closed), "forgotten");
+    }
+
+    #[test]
+    fn a_message_is_longer_than_its_piece_by_no_more_than_was_allowed_for() {
+        let header = Header {
+            cluster: ClusterId::new(1),
+            group: GroupId::Council,
+            generation: Generation::new(1),
+            source: ReplicaId::new(1),
+            target: ReplicaId::new(2),
+        };
+        let mut body = BytesMut::new();
+        header.put(&mut body);
+        assert!(body.len() + 2 * size_of::<u64>() <= PIECE_OVERHEAD_BYTES);
     }
 }

@@ -29,8 +29,9 @@ use crate::entry::{CorruptEntry, Fields, put_bytes, put_count};
 use crate::slot_table::{Hash, SlotTable, Span};
 use crate::{Store, UnixMillis};
 
-/// How long a piece is meant to be: one frame of a peer connection.
-const PIECE_BYTES: usize = 256 << 10;
+/// How long a piece is meant to be: with the entry that closes it, if that is no longer than 64 KiB, it is
+/// one frame of a peer connection (256 KiB), and frames can be sent ahead without being overtaken.
+const PIECE_BYTES: usize = 192 << 10;
 /// Slots being sent in parts, each to one receiver. One that is forgotten is begun anew.
 const WALKS_MAX: usize = 64;
 
@@ -89,7 +90,7 @@ impl Store {
     /// piece. Starts at 0. Installed in their order in an empty store of the same slots and seed, the
     /// pieces make, with the log from the first piece on, the same state as here.
     ///
-    /// A piece is about 256 KiB long, or as long as its one value if that is longer; and longer by what
+    /// A piece is about 192 KiB long, or as long as its one value if that is longer; and longer by what
     /// was changed since the last piece in the part already sent of a slot that did not fit into one.
     pub fn piece(&mut self, position: u64, out: &mut Vec<u8>) -> Option<u64> {
         let start = out.len();
