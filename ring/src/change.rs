@@ -55,6 +55,14 @@ pub enum Change {
         /// A member.
         survivor: NodeId,
     },
+    /// A replica whose Raft core died, by the word of its own node, is given up: the same node gets a new
+    /// one in its place, under a new replica id.
+    Reseat {
+        /// The group.
+        group: GroupId,
+        /// The replica that died. Not the only one of its group, and not on a node that leaves.
+        replica: ReplicaId,
+    },
 }
 
 /// Why a change was refused. The table is as it was, its epoch included; every councillor refuses alike.
@@ -92,6 +100,17 @@ pub enum Refusal {
     /// All who had the group's data have been dismissed: placing it elsewhere would forget who had it.
     #[error("{0} has lost all its replicas; it can only be founded anew")]
     Orphaned(GroupId),
+    /// The placement does not name the replica. For who asked twice, this is success.
+    #[error("{replica} is no replica of {group}")]
+    NoReplica {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// The last replica of a group is not given up: it is the only record of who had the data.
+    #[error("{0} has no other replica; it can only be founded anew")]
+    Sole(GroupId),
     /// A new founding must be the next one.
     #[error("{partition} is at {current}, and the next must follow it")]
     Generation {
@@ -132,6 +151,7 @@ impl Table {
             Change::Refound { partition, generation, survivor } => {
                 next.refound_partition(*partition, *generation, *survivor)?;
             }
+            Change::Reseat { group, replica } => next.reseat(*group, *replica)?,
         }
         next.check()?;
         *self = next;
@@ -162,12 +182,28 @@ impl Table {
         for placement in self.placements_mut() {
             let Some(gone) = placement.replica_on(old) else { continue };
             let replica = Replica { id: allot(&mut next_replica), node: new };
-            placement.replicas.retain(|it| it.id != gone);
-            placement.replicas.push(replica);
-            placement.leader = placement.leader.map(|id| if id == gone { replica.id } else { id });
+            placement.supplant(gone, replica);
             placement.epoch = epoch;
         }
         self.next_replica = next_replica;
+    }
+
+    fn reseat(&mut self, group: GroupId, replica: ReplicaId) -> Result<(), Refusal> {
+        let placement = self.placement(group).ok_or(Refusal::NoGroup(group))?;
+        let node = placement.node_of(replica).ok_or(Refusal::NoReplica { group, replica })?;
+        if placement.replicas.len() == 1 {
+            return Err(Refusal::Sole(group));
+        }
+        match self.members.get(&node).ok_or(Refusal::NotMember(node))?.standing {
+            Standing::Active => {}
+            // Its replicas are being moved away, this one with them.
+            Standing::Leaving => return Err(Refusal::Leaving(node)),
+        }
+        let (epoch, new) = (self.epoch, Replica { id: allot(&mut self.next_replica), node });
+        let placement = self.placement_mut(group).ok_or(Refusal::NoGroup(group))?;
+        placement.supplant(replica, new);
+        placement.epoch = epoch;
+        Ok(())
     }
 
     fn leave(&mut self, node: NodeId) -> Result<(), Refusal> {
@@ -257,6 +293,15 @@ impl Table {
     }
 }
 
+impl Placement {
+    /// The new replica takes the place of one that is gone, and its leadership. Its id is the highest.
+    fn supplant(&mut self, gone: ReplicaId, new: Replica) {
+        self.replicas.retain(|it| it.id != gone);
+        self.replicas.push(new);
+        self.leader = self.leader.map(|id| if id == gone { new.id } else { id });
+    }
+}
+
 fn allot(next: &mut ReplicaId) -> ReplicaId {
     let id = *next;
     *next = ReplicaId::new(id.number() + 1);
@@ -269,8 +314,8 @@ mod tests {
 
     use super::*;
     use crate::fixture::{
-        any_change, cases, founded, ids, member, node, numbers, partition, place, step, table,
-        try_step,
+        any_change, any_group, cases, founded, ids, member, node, numbers, partition, place, step,
+        table, try_step,
     };
 
     fn refused(table: &Table, change: Change, refusal: &Refusal) {
@@ -450,8 +495,72 @@ mod tests {
         refused(&table, refound(3, 1), &Refusal::NotMember(node(1)));
     }
 
+    #[test]
+    fn a_dead_replica_s_node_has_a_new_one_in_its_place() {
+        let mut table = table(3, 2);
+        step(&mut table, place(GroupId::Council, &[1, 2, 3], None));
+        step(&mut table, place(partition(0), &[1, 2, 3], Some(2)));
+        for group in [GroupId::Council, partition(0)] {
+            let before = table.clone();
+            let dead = before.placement(group).unwrap().replica_on(node(2)).unwrap();
+            step(&mut table, Change::Reseat { group, replica: dead });
+            let (old, new) = (before.placement(group).unwrap(), table.placement(group).unwrap());
+            let heir = new.replica_on(node(2)).unwrap();
+            assert_eq!((numbers(new), new.leader_node()), (numbers(old), old.leader_node()));
+            assert!(old.ids().filter(|&id| id != dead).chain([heir]).eq(new.ids()));
+            assert!(ids(&before).iter().all(|&id| id < heir), "a new id");
+            assert_eq!(new.epoch, table.epoch);
+
+            let gone = Refusal::NoReplica { group, replica: dead };
+            refused(&table, Change::Reseat { group, replica: dead }, &gone);
+        }
+    }
+
+    #[test]
+    fn who_is_the_only_one_or_leaves_is_not_reseated() {
+        let mut table = table(2, 2);
+        step(&mut table, place(partition(0), &[1, 2], Some(2)));
+        step(&mut table, leave(2));
+        let reseat = |table: &Table, group, number| {
+            let replica = table.placement(group).unwrap().replica_on(node(number)).unwrap();
+            Change::Reseat { group, replica }
+        };
+        let sole = reseat(&table, partition(1), 1);
+        refused(&table, sole, &Refusal::Sole(partition(1)));
+        let leaving = reseat(&table, partition(0), 2);
+        refused(&table, leaving, &Refusal::Leaving(node(2)));
+        let (group, replica) = (partition(7), ReplicaId::new(1));
+        refused(&table, Change::Reseat { group, replica }, &Refusal::NoGroup(group));
+    }
+
     proptest! {
         #![proptest_config(cases(128))]
+
+        #[test]
+        fn a_reseat_touches_nothing_but_its_replica(
+            changes in prop::collection::vec(any_change(), 1..40),
+            (group, number) in (any_group(), 0..40_u64),
+        ) {
+            let mut table = founded(3);
+            for change in changes {
+                let _either_way = try_step(&mut table, change);
+            }
+            let (before, dead) = (table.clone(), ReplicaId::new(number));
+            if try_step(&mut table, Change::Reseat { group, replica: dead }).is_ok() {
+                let new = table.placement(group).unwrap().replicas.last().copied().unwrap();
+                prop_assert_eq!(new.id, before.next_replica);
+                let mut expected = before.clone();
+                let placement = expected.placement_mut(group).unwrap();
+                prop_assert_eq!(placement.node_of(dead), Some(new.node));
+                placement.supplant(dead, new);
+                placement.epoch = table.epoch;
+                expected.epoch = table.epoch;
+                expected.next_replica = ReplicaId::new(new.id.number() + 1);
+                prop_assert_eq!(table, expected);
+            } else {
+                prop_assert_eq!(table, before);
+            }
+        }
 
         #[test]
         fn whatever_is_asked_the_invariants_hold_and_ids_are_new(

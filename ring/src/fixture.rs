@@ -72,17 +72,21 @@ pub(crate) fn numbers(placement: &Placement) -> Vec<u64> {
     numbers
 }
 
+/// One of few groups, whether there is such a one or not.
+pub(crate) fn any_group() -> impl Strategy<Value = GroupId> {
+    prop_oneof![Just(GroupId::Council), (0..4_u16).prop_map(partition)]
+}
+
 /// Any change about few nodes and groups, sensible or not.
 pub(crate) fn any_change() -> impl Strategy<Value = Change> {
     let number = || 0..8_u64;
     let some_node = move || number().prop_map(node);
     let maybe = move || prop::option::of(some_node());
-    let group = prop_oneof![Just(GroupId::Council), (0..4_u16).prop_map(partition)];
     let admit = (number(), number(), maybe()).prop_map(|(id, name, replaces)| {
         let member = Member { name: format!("n{name}"), ..member(id) };
         Change::Admit { member, replaces }
     });
-    let place = (group, prop::collection::vec(some_node(), 0..9), maybe())
+    let place = (any_group(), prop::collection::vec(some_node(), 0..9), maybe())
         .prop_map(|(group, nodes, leader)| Change::Place { group, nodes, leader });
     let refound = (0..4_u16, 0..4_u32, some_node()).prop_map(|(id, generation, survivor)| {
         let (partition, generation) = (PartitionId::new(id), Generation::new(generation));
@@ -91,7 +95,11 @@ pub(crate) fn any_change() -> impl Strategy<Value = Change> {
     let dismiss = some_node().prop_map(|node| Change::Dismiss { node });
     let forget = some_node().prop_map(|node| Change::Forget { node });
     let leave = some_node().prop_map(|node| Change::Leave { node });
-    prop_oneof![3 => admit, 1 => leave, 2 => dismiss, 1 => forget, 6 => place, 1 => refound]
+    let reseat = (any_group(), 0..40_u64)
+        .prop_map(|(group, id)| Change::Reseat { group, replica: ReplicaId::new(id) });
+    prop_oneof![
+        3 => admit, 1 => leave, 2 => dismiss, 1 => forget, 6 => place, 1 => refound, 2 => reseat,
+    ]
 }
 
 /// How many cases a random test runs, always the same ones. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask

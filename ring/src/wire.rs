@@ -214,6 +214,7 @@ enum WireChange {
     Place { group: GroupId, nodes: Vec<NodeId>, leader: Option<NodeId> },
     Refound { partition: PartitionId, generation: Generation, survivor: NodeId },
     Forget { node: NodeId },
+    Reseat { group: GroupId, replica: ReplicaId },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -443,6 +444,7 @@ impl From<&Change> for WireChange {
                 generation: *generation,
                 survivor: *survivor,
             },
+            Change::Reseat { group, replica } => Self::Reseat { group: *group, replica: *replica },
         }
     }
 }
@@ -460,6 +462,7 @@ impl From<WireChange> for Change {
             WireChange::Refound { partition, generation, survivor } => {
                 Self::Refound { partition, generation, survivor }
             }
+            WireChange::Reseat { group, replica } => Self::Reseat { group, replica },
         }
     }
 }
@@ -544,6 +547,8 @@ mod tests {
         let (partition, generation) = (PartitionId::new(7), Generation::new(2));
         check(Change::Refound { partition, generation, survivor: node(3) }, "0104070203");
         check(Change::Forget { node: node(300) }, "0105fb2c01");
+        let (group, replica) = (GroupId::Partition(partition), ReplicaId::new(300));
+        check(Change::Reseat { group, replica }, "01060107fb2c01");
     }
 
     #[test]
