@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,6 +129,8 @@ pub struct Group {
     /// The founding is still in the log: nobody may be let in who would replay it.
     founding: AtomicBool,
     ended: CancellationToken,
+    /// Why the core died, if it did.
+    failure: OnceLock<String>,
 }
 
 impl Group {
@@ -170,6 +172,7 @@ impl Group {
             leadership: watch::Sender::new(Leadership::default()),
             founding: AtomicBool::new(false),
             ended,
+            failure: OnceLock::new(),
         })
     }
 
@@ -377,6 +380,13 @@ impl Group {
         self.ended.cancelled().await;
     }
 
+    /// Why the replica's core died, if it did though nobody had closed it. Known when [`Self::closed`]
+    /// is. Such a replica never votes or acknowledges again; what it holds can still be read.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     /// Gives the leadership to another voter, the one that has the longest log if `target` is none.
     /// Reads by lease end at once, for the rest of the term.
     pub async fn transfer(&self, target: Option<ReplicaId>) {
@@ -463,13 +473,27 @@ impl Group {
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => break,
-                changed = changes.changed() => if changed.is_err() { break },
+                changed = changes.changed() => if changed.is_err() {
+                    self.died();
+                    break;
+                },
                 () = look => {}
             }
         }
         self.lease.revoke();
         self.leadership.send_replace(Leadership::default());
         self.ended.cancel();
+    }
+
+    /// The core has ended, and nobody had told it to.
+    fn died(&self) {
+        let metrics = self.raft.metrics();
+        let cause = match &metrics.borrow_watched().running_state {
+            Ok(()) => "it ended without a word".to_owned(),
+            Err(fatal) => fatal.to_string(),
+        };
+        // Only here, and the task that comes here ends.
+        let _the_first = self.failure.set(cause);
     }
 
     /// Looks once; answers with when to look again.

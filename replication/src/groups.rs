@@ -172,7 +172,10 @@ impl Groups {
         if !meant {
             debug!(?kind, ?header, "group message for another life dropped");
         }
-        meant.then_some(replica)
+        // A dead core can take nothing, and a snapshot would be taken in and sent again for ever. What
+        // it knew to be committed still is.
+        let heard = kind == Kind::Roll || !replica.group.ended().is_cancelled();
+        (meant && heard).then_some(replica)
     }
 
     fn dispatch(
@@ -319,4 +322,111 @@ async fn answer_append(group: Arc<Group>, Append { request, reply }: Append) {
     let mut out = BytesMut::with_capacity(32);
     wire::put_append_result(&mut out, &result);
     reply.send(out.freeze());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+
+    use openraft::raft::VoteRequest;
+    use scatterhoard_cluster::{CallError, Identity, Limits, SystemNet};
+    use scatterhoard_ring::{ClusterId, Epoch, Generation, GroupId, PartitionId};
+
+    use super::*;
+    use crate::group::ProposeError;
+    use crate::machine::Corrupt;
+    use crate::raft::{Answer, LeaderId};
+    use crate::timers::Timers;
+
+    /// Counts what it applies, and cannot go on after a certain word.
+    struct Counter;
+
+    impl Machine for Counter {
+        fn apply(&self, _: u64, payload: &[u8], _: bool) -> Result<Answer, Corrupt> {
+            if payload == b"poison" { Err(Corrupt("word")) } else { Ok(Answer::new(())) }
+        }
+
+        fn piece(&self, _: u64, _: &mut Vec<u8>) -> Option<u64> {
+            None
+        }
+
+        fn stage(&self) -> Box<dyn Staging> {
+            unreachable!("nothing is received here")
+        }
+
+        fn install(&self, _: Box<dyn Any>) {}
+    }
+
+    async fn sole_voter() -> (Groups, Arc<Group>) {
+        let (node, cluster) = (NodeId::new(1), ClusterId::new(1));
+        let identity = Identity { cluster, node, secret: None, build: String::new() };
+        let shutdown = CancellationToken::new();
+        let peers = Peers::new(Arc::new(SystemNet), identity, Limits::default(), shutdown.clone());
+        let groups = Groups::new(peers, Arc::new(|_| None), shutdown);
+        let (generation, replica) = (Generation::new(1), ReplicaId::new(7));
+        let group = GroupId::Partition(PartitionId::new(0));
+        let timers = Timers { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 450 };
+        let spec = GroupSpec { cluster, group, generation, replica, node, timers };
+        let group = groups.open(spec, Arc::new(Counter), &Tables::default()).await;
+        group.found(Epoch { generation, index: 0 }).await;
+        (groups, group)
+    }
+
+    async fn propose(group: &Group, word: &'static [u8]) -> Result<Answer, ProposeError> {
+        group.propose(Bytes::from_static(word)).await?.await
+    }
+
+    /// Whether a message to the replica is answered.
+    async fn answers(groups: &Groups, spec: &GroupSpec, kind: Kind) -> bool {
+        let mut body = BytesMut::new();
+        let GroupSpec { cluster, group, generation, replica: target, node, .. } = *spec;
+        let source = ReplicaId::new(8);
+        Header { cluster, group, generation, source, target }.put(&mut body);
+        if kind == Kind::PreVote {
+            let leader_id = LeaderId { term: 0, node_id: source };
+            let request = VoteRequest::new(Vote { leader_id, committed: false }, None);
+            wire::put_vote_request(&mut body, &request);
+        }
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Caller { node, addr, lane: Lane::Control, connection: 1 };
+        let (reply, answered) = ReplyTo::local();
+        groups.handle(caller, kind.number(), body.freeze(), reply);
+        match answered.await.expect("a reply is never forgotten") {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error, CallError::Lost);
+                false
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_cannot_go_on_says_why_and_only_what_was_committed() {
+        let (groups, group) = sole_voter().await;
+        assert!(propose(&group, b"bread").await.is_ok());
+        assert!(answers(&groups, group.spec(), Kind::PreVote).await);
+        assert_eq!(group.failure(), None);
+
+        assert_eq!(propose(&group, b"poison").await.err(), Some(ProposeError::InDoubt));
+        group.closed().await;
+        let cause = group.failure().expect("it died").to_owned();
+        assert!(cause.contains("corrupt word"), "{cause}");
+        assert!(!group.leads());
+        assert!(group.lease(Instant::now()).is_none());
+        assert!(group.report().is_none());
+        assert!(!answers(&groups, group.spec(), Kind::PreVote).await);
+        assert!(answers(&groups, group.spec(), Kind::Roll).await);
+        assert!(group.members().voters.contains(&group.spec().replica));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_is_closed_has_not_failed() {
+        let (groups, group) = sole_voter().await;
+        groups.close(group.spec().replica).await;
+        group.closed().await;
+        assert_eq!(group.failure(), None);
+        let (groups, group) = sole_voter().await;
+        groups.close_all().await;
+        assert_eq!(group.failure(), None);
+    }
 }
