@@ -53,6 +53,9 @@ struct Status {
     members: Vec<Member>,
     partitions: Vec<Partition>,
     losses: Vec<Loss>,
+    /// Replicas on the node that answered, whose Raft core died. An older node does not say.
+    #[serde(default)]
+    dead: Vec<Dead>,
 }
 
 /// A group without a quorum that waits for nodes; known to the council's leader.
@@ -60,6 +63,13 @@ struct Status {
 struct Loss {
     group: String,
     why: String,
+}
+
+#[derive(Deserialize)]
+struct Dead {
+    group: String,
+    cause: Option<String>,
+    not_replaced_because: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +177,14 @@ impl Status {
         }
         for Loss { group, why } in &self.losses {
             let _infallible = writeln!(lines, "{group} has lost its quorum: {why}");
+        }
+        for Dead { group, cause, not_replaced_because } in &self.dead {
+            let cause = cause.as_deref().unwrap_or("no cause is known");
+            let _infallible = write!(lines, "replica of {group} on {} died: {cause}", self.name);
+            if let Some(reason) = not_replaced_because {
+                let _infallible = write!(lines, "; not replaced: {reason}");
+            }
+            lines.push('\n');
         }
         if lines.is_empty() { "all is well\n".to_owned() } else { lines }
     }

@@ -19,7 +19,7 @@ use crate::clock::PartitionClock;
 use crate::core::Core;
 use crate::machine::StoreMachine;
 use crate::partition::Partition;
-use crate::proposer;
+use crate::{proposer, reseat};
 
 /// How often replicas that the table does not name any more are asked after.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -74,6 +74,11 @@ impl Replicas {
 
     fn get(&self, replica: ReplicaId) -> Option<Held> {
         self.0.lock().get(&replica).cloned()
+    }
+
+    /// Those whose Raft core died.
+    pub(crate) fn dead(&self) -> Vec<Held> {
+        self.all().into_iter().filter(|held| held.group.failure().is_some()).collect()
     }
 
     fn has(&self, replica: ReplicaId) -> bool {
@@ -281,6 +286,7 @@ fn hold(core: &Arc<Core>, held: Held) {
             core.advertise();
         }
         core.routes_changed();
+        reseat::give_up(&core, &group).await;
     });
 }
 

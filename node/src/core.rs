@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::hosting::Hosting;
 use crate::pilot::Desk;
 use crate::recovery::Recovery;
+use crate::reseat::Deaths;
 use crate::route::{Hint, Route, route};
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) stats: Arc<Stats>,
     /// What leaders have reported, for the council.
     pub(crate) desk: Desk,
+    /// What became of replicas here whose Raft core died.
+    pub(crate) deaths: Deaths,
     /// We are leaving: nothing new is begun.
     pub(crate) leaving: AtomicBool,
     /// Somebody asked this node to leave.

@@ -30,13 +30,15 @@ pub(crate) enum Kind {
     Stand,
     /// Says that a node has ended.
     Ended,
+    /// Gives up a replica whose Raft core died.
+    Reseat,
 }
 
 impl Kind {
     /// Kinds of this crate lie in `[FIRST, FIRST + 16)`.
     const FIRST: u8 = 0x20;
 
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Probe,
         Self::Join,
         Self::Leave,
@@ -50,6 +52,7 @@ impl Kind {
         Self::Promise,
         Self::Stand,
         Self::Ended,
+        Self::Reseat,
     ];
 
     pub(crate) const fn number(self) -> u8 {

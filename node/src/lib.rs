@@ -27,6 +27,7 @@ mod partition;
 mod pilot;
 mod proposer;
 mod recovery;
+mod reseat;
 mod route;
 mod service;
 mod session;

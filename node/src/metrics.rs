@@ -49,6 +49,16 @@ pub(crate) fn text(core: &Core) -> String {
     );
     page.counter("hoard_net_input_bytes_total", "Bytes from clients.", stats.bytes_in());
     page.counter("hoard_net_output_bytes_total", "Bytes to clients.", stats.bytes_out());
+    page.counter(
+        "hoard_replicas_died_total",
+        "Replicas here whose Raft core died.",
+        core.deaths.count(),
+    );
+    page.gauge(
+        "hoard_replicas_dead",
+        "Those that are kept until their group has replaced them.",
+        core.replicas.dead().len(),
+    );
     page.gauge("hoard_memory_max_bytes", "maxmemory; 0: no limit.", core.settings.maxmemory());
     commands(&mut page, core);
     partitions(&mut page, core);

@@ -27,7 +27,9 @@ use crate::hosting::Hosting;
 use crate::recovery::Recovery;
 use crate::session::Door;
 use crate::settings::Settings;
-use crate::{caretaker, doors, http, membership, pilot, recovery, service, timekeeping, upkeep};
+use crate::{
+    caretaker, doors, http, membership, pilot, recovery, reseat, service, timekeeping, upkeep,
+};
 
 /// What a node gets from outside: the system, or a simulation.
 pub struct Environment {
@@ -140,6 +142,7 @@ impl Node {
             views: watch::Sender::new(Arc::new(View::default())),
             routes: watch::Sender::new(0),
             desk: pilot::Desk::default(),
+            deaths: reseat::Deaths::default(),
             leaving: AtomicBool::new(false),
             leave_asked: CancellationToken::new(),
             found_asked: CancellationToken::new(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use scatterhoard_ring::{GroupId, NodeId, PartitionId, Report, Standing, Table};
 use serde_json::{Value, json};
 
+use crate::caretaker::Held;
 use crate::core::Core;
 
 /// Why the cluster is not ready, as this node sees it; empty if it is.
@@ -18,7 +19,7 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     if !table.members.contains_key(&core.node) {
         return vec!["the table does not name this node".to_owned()];
     }
-    let mut reasons = Vec::new();
+    let mut reasons = lost(core, &table);
     let active = table.members.values().filter(|member| member.standing == Standing::Active);
     let active_count = active.clone().count();
     let wanted = usize::from(table.settings.replicas).min(active_count);
@@ -50,6 +51,16 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
         reasons.push(format!("leaders are not balanced: between {least} and {most} for each node"));
     }
     reasons
+}
+
+/// Replicas here whose core died, and which the table still counts on.
+fn lost(core: &Core, table: &Table) -> Vec<String> {
+    let dead = core.replicas.dead().into_iter();
+    let named = dead.filter(|held| {
+        let spec = held.group.spec();
+        table.replicas_on(core.node).any(|(_, _, replica)| replica == spec.replica)
+    });
+    named.map(|held| format!("the replica of {} here died", held.group.spec().group)).collect()
 }
 
 /// Whether the replica that leads here has lately heard from a quorum.
@@ -107,6 +118,17 @@ pub(crate) fn json(core: &Core) -> Value {
             .keys()
             .map(|&id| partition(core, &table, id, leaders.get(&id).copied()))
             .collect::<Vec<_>>(),
+        "dead": core.replicas.dead().iter().map(|held| dead(core, held)).collect::<Vec<_>>(),
+    })
+}
+
+fn dead(core: &Core, held: &Held) -> Value {
+    let spec = held.group.spec();
+    json!({
+        "group": spec.group.to_string(),
+        "replica": spec.replica.to_string(),
+        "cause": held.group.failure(),
+        "not_replaced_because": core.deaths.hindrance(spec.group),
     })
 }
 

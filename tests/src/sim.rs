@@ -15,6 +15,7 @@ mod links;
 mod net;
 mod node;
 mod observe;
+mod rogue;
 mod trace;
 pub mod walk;
 

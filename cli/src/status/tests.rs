@@ -92,3 +92,21 @@ fn what_a_node_does_not_keep_is_asked_of_its_leader() {
     assert!(page.contains("\nkept by nodes that were not reached: p0\n"), "{page}");
     assert!(page.contains("\nbelow the wanted replicas: p1\n"), "{page}");
 }
+
+#[test]
+fn a_replica_that_died_is_shown_with_its_cause() {
+    let mut status = parse(ANSWER).unwrap();
+    status.partitions.truncate(1);
+    status.members.truncate(2);
+    let dead = |group: &str, reason: Option<&str>| Dead {
+        group: group.to_owned(),
+        cause: Some("corrupt entry".to_owned()),
+        not_replaced_because: reason.map(str::to_owned),
+    };
+    status.dead = vec![dead("p0", None), dead("council", Some("no quorum"))];
+    let verdict = "\n\n\
+replica of p0 on a died: corrupt entry
+replica of council on a died: corrupt entry; not replaced: no quorum
+";
+    assert!(status.page().ends_with(verdict), "{}", status.page());
+}

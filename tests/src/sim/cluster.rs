@@ -1,5 +1,6 @@
 //! A simulated cluster, told what happens to it.
 
+mod cores;
 mod founding;
 
 use std::cell::RefCell;

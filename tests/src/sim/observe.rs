@@ -69,6 +69,16 @@ impl Status {
         self.0["council"]["leader"].as_str()
     }
 
+    /// The groups of which the node keeps a replica whose core died, and why it is not replaced.
+    pub(super) fn dead(&self) -> Vec<(String, Option<String>)> {
+        let dead = self.0["dead"].as_array().into_iter().flatten();
+        let told = |dead: &Value| {
+            let reason = dead["not_replaced_because"].as_str().map(str::to_owned);
+            Some((dead["group"].as_str()?.to_owned(), reason))
+        };
+        dead.filter_map(told).collect()
+    }
+
     /// The members' node ids.
     pub(super) fn members(&self) -> BTreeSet<String> {
         let members = self.0["members"].as_array().into_iter().flatten();
