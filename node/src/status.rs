@@ -118,6 +118,7 @@ pub(crate) fn json(core: &Core) -> Value {
             .keys()
             .map(|&id| partition(core, &table, id, leaders.get(&id).copied()))
             .collect::<Vec<_>>(),
+        "died": core.deaths.count(),
         "dead": core.replicas.dead().iter().map(|held| dead(core, held)).collect::<Vec<_>>(),
     })
 }

@@ -55,6 +55,8 @@ pub struct Cluster {
     teller: Option<Client>,
     trace: Option<Trace>,
     events: Vec<String>,
+    /// Raft cores that were killed.
+    killed_count: u64,
 }
 
 struct ClientHost {

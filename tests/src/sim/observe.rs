@@ -79,6 +79,11 @@ impl Status {
         dead.filter_map(told).collect()
     }
 
+    /// How many Raft cores have died on the node in this life.
+    pub(super) fn deaths_count(&self) -> u64 {
+        self.0["died"].as_u64().unwrap_or(0)
+    }
+
     /// The members' node ids.
     pub(super) fn members(&self) -> BTreeSet<String> {
         let members = self.0["members"].as_array().into_iter().flatten();

@@ -57,9 +57,10 @@ enum Fault {
     CrashLoop,
     ClockJump,
     Join,
+    CoreDies,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::Crash,
     Fault::Crash,
     Fault::Kill,
@@ -75,7 +76,11 @@ const FAULTS: [Fault; 15] = [
     Fault::CrashLoop,
     Fault::ClockJump,
     Fault::Join,
+    Fault::CoreDies,
 ];
+
+/// Cores that die in one walk: the third on one node would not be replaced before the walk gives up.
+const DEATHS_COUNT_MAX: u64 = 2;
 
 /// Machines that a walk may end with.
 const NODES_COUNT_MAX: usize = 5;
@@ -112,6 +117,7 @@ pub fn walk(seed: u64) -> Walked {
         }
         ended.is_none() && cluster.is_settled()
     });
+    assert!(cluster.deaths_count() <= cluster.killed_count(), "no core dies by itself");
     over.set(true);
     for client in &running {
         cluster.finish(client);
@@ -127,11 +133,24 @@ pub fn walk(seed: u64) -> Walked {
     }
 }
 
+/// The core of a replica dies. It is replaced while other things happen.
+fn kill_a_core(cluster: &mut Cluster, rng: &mut StdRng) {
+    let key = KEYS[rng.random_range(0..KEYS.len())];
+    let holders: Vec<_> = cluster.voters_of(key).into_iter().map(|(node, _)| node).collect();
+    cluster.kill_core(holders[rng.random_range(0..holders.len())], key);
+    pause(cluster, rng, 9000);
+}
+
 /// One fault from its beginning to its end; some outlast this.
 fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
     let node = rng.random_range(1..=cluster.nodes_count());
     match fault {
-        Fault::Crash | Fault::Kill | Fault::CrashLoop | Fault::Leave | Fault::Join
+        Fault::Crash
+        | Fault::Kill
+        | Fault::CrashLoop
+        | Fault::Leave
+        | Fault::Join
+        | Fault::CoreDies
             if !cluster.is_settled() =>
         {
             // One more replica lost now may be one too many.
@@ -161,7 +180,8 @@ fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
         Fault::Join if cluster.nodes_count() < NODES_COUNT_MAX => {
             cluster.join();
         }
-        Fault::Join => {}
+        Fault::CoreDies if cluster.killed_count() < DEATHS_COUNT_MAX => kill_a_core(cluster, rng),
+        Fault::Join | Fault::CoreDies => {}
         Fault::Isolate
         | Fault::Split
         | Fault::CutOneWay
@@ -215,8 +235,13 @@ fn disturb(cluster: &mut Cluster, fault: Fault, node: usize, rng: &mut StdRng) {
             cluster.note(format!("the clock of n{node} jumps by {by:?}"));
             cluster.clock(node).jump(by, rng.random());
         }
-        Fault::Crash | Fault::CrashLoop | Fault::Kill | Fault::Leave | Fault::Join => {
-            unreachable!("these take a process away, or bring one")
+        Fault::Crash
+        | Fault::CrashLoop
+        | Fault::Kill
+        | Fault::Leave
+        | Fault::Join
+        | Fault::CoreDies => {
+            unreachable!("these take a replica away, or bring one")
         }
     }
 }

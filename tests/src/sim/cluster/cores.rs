@@ -41,9 +41,21 @@ impl Cluster {
         status.map(|(_, status)| status.dead()).unwrap_or_default()
     }
 
+    /// How many cores were killed so far.
+    #[must_use]
+    pub fn killed_count(&self) -> u64 {
+        self.killed_count
+    }
+
+    /// How many cores have died on the nodes that run, in their present lives.
+    pub fn deaths_count(&mut self) -> u64 {
+        self.statuses().iter().map(|(_, status)| status.deaths_count()).sum()
+    }
+
     #[track_caller]
     fn kill_core_of(&mut self, node: usize, which: Which) {
         self.note(format!("a core of n{node} dies: {which:?}"));
+        self.killed_count += 1;
         let (ip, before) = (self.machine(node).ip, self.dead_on(node).len());
         self.until("a core has died", |cluster| {
             // An entry that came in between makes the rogue's one too late; then it tries again.

@@ -96,6 +96,7 @@ impl Founding {
             teller: None,
             trace,
             events: Vec::new(),
+            killed_count: 0,
         };
         // All node's addresses come first, so that the first node's is the lowest.
         let ips: Vec<_> = (1..=self.count).map(|node| cluster.address_of(node)).collect();
