@@ -23,6 +23,7 @@ const MAGIC: [u8; 4] = *b"Hrdp";
 const ENVELOPE_BYTES: usize = 8;
 const PAYLOAD_BYTES_MAX: usize = 1024;
 const REFUSAL_BYTES_MAX: usize = 512;
+const SECRETS_DIFFER: &str = "the secrets of the two nodes differ";
 const WELCOME: u8 = 0;
 const REFUSED: u8 = 1;
 
@@ -82,7 +83,13 @@ pub(crate) async fn call(
         return Err(HandshakeError::Refusing(reason));
     }
     if !same(*proven, proof(secret, End::Called, &hello, welcome)) {
-        return Err(HandshakeError::Refusing("the peer does not know our secret".to_owned()));
+        // No proof in return: the other end shall know why we go, and say so where its people look.
+        let told = async {
+            write_packet(stream, &[]).await?;
+            read_verdict(stream).await
+        };
+        let _whatever_it_says = told.await;
+        return Err(HandshakeError::Refusing(SECRETS_DIFFER.to_owned()));
     }
     if wish.node.number() != 0 && wish.node != theirs.node {
         let reason = format!("node {} is there, not {}", theirs.node, wish.node);
@@ -127,7 +134,7 @@ async fn welcome(
     let unread = || refusing("a hello that cannot be read");
     let wish = take_wish(&mut input).ok_or_else(unread)?;
     let theirs = take_greeting(&mut input).ok_or_else(unread)?;
-    if let Some(reason) = objection(ours, &theirs) {
+    if let Some(reason) = objection(&theirs, ours) {
         return Err(HandshakeError::Refusing(reason));
     }
     if wish.node.number() != 0 && wish.node != ours.node {
@@ -142,29 +149,38 @@ async fn welcome(
     write_packet(stream, &verdict).await?;
 
     let proven = read_packet(stream).await?;
-    let proven = Proof::try_from(&proven.payload[..]).map_err(|_| refusing("no proof"))?;
+    let proven = Proof::try_from(&proven.payload[..]).map_err(|_| refusing(SECRETS_DIFFER))?;
     if !same(proven, proof(secret, End::Caller, &hello.payload, &welcome)) {
-        return Err(refusing("the caller does not know our secret"));
+        return Err(refusing(SECRETS_DIFFER));
     }
     write_packet(stream, &[WELCOME]).await?;
     Ok((theirs, wish.lane))
 }
 
-/// Why one end would not talk to the other, if so. Both ends judge alike.
-fn objection(ours: &Greeting, theirs: &Greeting) -> Option<String> {
-    let (known, build) = (|cluster: ClusterId| cluster.number() != 0, &theirs.build);
-    if known(ours.cluster) && known(theirs.cluster) && ours.cluster != theirs.cluster {
-        return Some(format!("cluster {} does not talk to {}", ours.cluster, theirs.cluster));
+/// Why two ends would not talk to each other, if so. Both judge alike, and say it in the same words: the
+/// caller is told what the called one logs.
+fn objection(caller: &Greeting, called: &Greeting) -> Option<String> {
+    let known = |cluster: ClusterId| cluster.number() != 0;
+    if known(caller.cluster) && known(called.cluster) && caller.cluster != called.cluster {
+        return Some(format!("cluster {} does not talk to {}", called.cluster, caller.cluster));
     }
-    if ours.has_secret != theirs.has_secret {
-        let who = if ours.has_secret { "only this end" } else { "only the other end" };
-        return Some(format!("{who} has a secret"));
+    match (caller.has_secret, called.has_secret) {
+        (true, true) | (false, false) => {}
+        (true, false) => {
+            return Some("the caller has a secret, the called node none".to_owned());
+        }
+        (false, true) => {
+            return Some("the called node has a secret, the caller none".to_owned());
+        }
     }
-    if !ours.timers.is_empty() && !theirs.timers.is_empty() && ours.timers != theirs.timers {
-        let (ours, theirs) = (&ours.timers, &theirs.timers);
-        return Some(format!("timers differ: {theirs} (build {build}), here {ours}"));
+    if !caller.timers.is_empty() && !called.timers.is_empty() && caller.timers != called.timers {
+        return Some(format!(
+            "timers differ: the caller's are {} (build {}), the called node's {} (build {})",
+            caller.timers, caller.build, called.timers, called.build
+        ));
     }
-    (theirs.node.number() == 0).then(|| "a node without an id".to_owned())
+    let unnamed = [caller, called].into_iter().any(|end| end.node.number() == 0);
+    unnamed.then(|| "a node without an id".to_owned())
 }
 
 fn put_wish(out: &mut Vec<u8>, wish: Wish) {
@@ -349,7 +365,7 @@ mod tests {
         let slow = Greeting { timers: "250/750".to_owned(), ..a.clone() };
         let quick = Greeting { timers: "100/300".to_owned(), ..b.clone() };
         let text = told(meet((&slow, None), 2, (&quick, None)).await);
-        assert!(text.contains("timers differ: 250/750"), "{text}");
+        assert!(text.contains("timers differ: the caller's are 250/750"), "{text}");
     }
 
     #[tokio::test]
@@ -359,8 +375,11 @@ mod tests {
         let (a, b) = (knowing(1), knowing(2));
         assert!(meet((&a, Some(&ours)), 2, (&b, Some(&ours))).await.1.is_ok());
         let (called, caller) = meet((&a, Some(&theirs)), 2, (&b, Some(&ours))).await;
-        assert!(called.unwrap_err().contains("does not know our secret"));
-        assert!(caller.is_err());
+        let differ = "the secrets of the two nodes differ";
+        assert_eq!(
+            (called.unwrap_err(), caller.unwrap_err()),
+            (differ.to_owned(), differ.to_owned())
+        );
         // A caller that does not mind the called one's proof is refused by its own.
         let (left, right) = tokio::io::duplex(4096);
         let (mut left, mut right): (BoxStream, BoxStream) = (Box::new(left), Box::new(right));
@@ -374,10 +393,15 @@ mod tests {
             read_verdict(&mut left).await.unwrap_err().to_string()
         };
         let (told, answered) = tokio::join!(forger, answer(&mut right, &b, Some(&ours)));
-        assert_eq!(told, "refused: the caller does not know our secret");
+        assert_eq!(told, format!("refused: {differ}"));
         assert!(answered.is_err());
-        let text = meet((&greeting(5, 1), None), 2, (&b, Some(&ours))).await.0.unwrap_err();
-        assert_eq!(text, "refused: only this end has a secret");
+        let (called, caller) = meet((&greeting(5, 1), None), 2, (&b, Some(&ours))).await;
+        let text = "the called node has a secret, the caller none";
+        assert_eq!(called.unwrap_err(), format!("refused: {text}"));
+        assert_eq!(caller.unwrap_err(), text);
+        let (called, _) = meet((&a, Some(&ours)), 2, (&greeting(5, 2), None)).await;
+        let text = "the caller has a secret, the called node none";
+        assert_eq!(called.unwrap_err(), format!("refused: {text}"));
     }
 
     #[tokio::test]
