@@ -304,3 +304,88 @@ fn node_of(id: &ChitchatId) -> Option<NodeId> {
     let number = u64::from_str_radix(&id.node_id, 16).ok()?;
     (number != 0).then(|| NodeId::new(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::SystemNet;
+    use crate::inspect::LIVES_COUNT_MAX;
+    use scatterhoard_ring::{Endpoints, Epoch, Generation, Standing};
+
+    const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// Hexadecimal digits that pack as badly as anything that people name nodes.
+    fn noise(seed: u64) -> String {
+        let number = |place: u64| (seed + place).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (seed << 32);
+        (1..=4).map(|place| format!("{:016x}", number(place))).collect()
+    }
+
+    /// With labels as long as they may be.
+    fn advert(seed: u64) -> Advert {
+        Advert {
+            name: noise(seed),
+            zone: noise(seed + 10_000),
+            version: noise(seed + 20_000),
+            endpoints: Endpoints { peer: LOCAL, listen: LOCAL, any_key: LOCAL, http: LOCAL },
+            epoch: Epoch { generation: Generation::new(1), index: seed },
+            leaderships: Vec::new(),
+            budget_bytes: seed,
+            standing: Standing::Active,
+        }
+    }
+
+    async fn start(node: u64, seeds: Vec<SocketAddr>) -> Gossip {
+        let config = GossipConfig {
+            cluster: ClusterId::new(1),
+            node: NodeId::new(node),
+            incarnation_ms: 1,
+            advertise: LOCAL,
+            listen: LOCAL,
+            seeds,
+            // Quicker than in earnest, so that the test is quick.
+            interval: Duration::from_millis(40),
+            secret: None,
+        };
+        Gossip::start(Arc::new(SystemNet), config, advert(node)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn news_that_no_datagram_holds_come_in_several() {
+        let old = start(1, Vec::new()).await;
+        // As many as are remembered, once the newcomer is there.
+        let last = LIVES_COUNT_MAX as u64 - 1;
+        {
+            let chitchat = old.handle.chitchat();
+            let mut chitchat = chitchat.lock().await;
+            for node in 2..=last {
+                let id = ChitchatId::new(format!("{node:016x}"), 1, LOCAL);
+                let texts = Key::ALL.into_iter().zip(1..).map(|(key, version)| {
+                    let value = advert(node).text(key);
+                    let status = chitchat::DeletionStatus::Set;
+                    (key.name().to_owned(), chitchat::VersionedValue { value, version, status })
+                });
+                chitchat.reset_node_state_if_update(&id, texts, Key::ALL.len() as u64, 0);
+            }
+        }
+        let new = start(last + 1, vec![old.local_addr()]).await;
+        let chitchat = new.handle.chitchat();
+        let whole = async {
+            loop {
+                let known = chitchat.lock().await;
+                let adverts = known.node_states().values().filter_map(|state| {
+                    Advert::parse(|key| state.get(key.name())).map(|advert| advert.budget_bytes)
+                });
+                if adverts.collect::<BTreeSet<_>>().len() == LIVES_COUNT_MAX {
+                    return;
+                }
+                drop(known);
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), whole).await.expect("everyone is heard of");
+        old.stop().await;
+        new.stop().await;
+    }
+}

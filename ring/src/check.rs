@@ -8,8 +8,10 @@ use crate::{GroupId, Member, NodeId, PartitionId, Placement, ReplicaId, Settings
 /// Bytes that a name, a zone or a version may have: they go into gossip datagrams and metric labels.
 pub const LABEL_BYTES_MAX: usize = 64;
 
-/// Members a cluster may have: plans look at every node for every group.
-pub const MEMBERS_MAX: usize = 1024;
+/// Members a cluster may have. Gossip remembers 900 lives, of which each member may have had two within
+/// the ten minutes after which the older one is forgotten; and each opens two connections to the others,
+/// of which a node takes 1,024.
+pub const MEMBERS_MAX: usize = 450;
 
 /// An invariant that a table, or what it was to be made from, breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +22,7 @@ pub enum Broken {
     /// `0 < heartbeat < election_min < election_max <= replace_after`.
     #[error("timers must rise: heartbeat, election-min, election-max, replace-after")]
     Timers,
-    /// `1..=1024` members.
+    /// `1..=450` members.
     #[error("{0} members; there must be 1 to {MEMBERS_MAX}")]
     MemberCount(usize),
     /// A member's node id is zero, or not the one it is filed under.

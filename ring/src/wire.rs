@@ -19,7 +19,7 @@ use crate::{
 /// The first byte of everything written here.
 const VERSION: u8 = 1;
 
-/// Bytes that an encoded value may have. The largest table, 1024 members and 1024 partitions of 7
+/// Bytes that an encoded value may have. The largest table, 450 members and 1024 partitions of 7
 /// replicas, takes less than 1 MiB.
 pub const ENCODED_BYTES_MAX: usize = 16 << 20;
 
