@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::session::{Door, InputBudget};
+use crate::session::{BufferBudget, Door};
 use crate::stats::Stats;
 
 /// There are as many clients as there may be. Nobody was added.
@@ -38,8 +38,8 @@ pub(crate) struct Clients {
     pause: watch::Sender<Option<Pause>>,
     /// Whether there is a pause, without a lock.
     paused: AtomicBool,
-    /// What their unfinished requests take.
-    pub(crate) input: Arc<InputBudget>,
+    /// What their requests and replies take.
+    pub(crate) buffers: Arc<BufferBudget>,
 }
 
 /// What waits, and until when.
@@ -101,7 +101,7 @@ impl Clients {
             rejected: AtomicU64::new(0),
             pause: watch::Sender::new(None),
             paused: AtomicBool::new(false),
-            input: Arc::default(),
+            buffers: Arc::default(),
         }
     }
 

@@ -206,6 +206,7 @@ fn stats(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("rejected_connections", core.clients.rejected_count());
     lines.put("expired_keys", stats.expired_count());
     lines.put("evicted_keys", stats.evicted_count());
+    lines.put("evicted_clients", core.clients.buffers.evicted_count());
     lines.put("keyspace_hits", stats.hits());
     lines.put("keyspace_misses", stats.misses());
     lines.put("pubsub_channels", 0);

@@ -7,8 +7,12 @@ mod size;
 mod slow;
 mod stage;
 
+use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use scatterhoard_cluster::BoxStream;
@@ -16,11 +20,12 @@ use scatterhoard_command::{
     Command, CommandError, CrossSlot, resolve, slot_of_read, slot_of_write,
 };
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Standing};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tracing::warn;
 
 use crate::clients::Client;
 use crate::core::Core;
-pub(crate) use buffer::InputBudget;
+pub(crate) use buffer::BufferBudget;
 use buffer::Share;
 use control::Control;
 pub(crate) use control::REDIS_VERSION;
@@ -35,7 +40,7 @@ const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A buffer larger than this is given back once it is empty.
-const IDLE_BYTES_MAX: usize = 256 * 1024;
+const IDLE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a client that does not read its replies is waited for.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +61,8 @@ pub(crate) async fn serve(core: Arc<Core>, client: Arc<Client>, stream: BoxStrea
         control: Control::new(Arc::clone(&core), Arc::clone(&client), door),
         stage: Stage::new(&core, door),
         out: Vec::new(),
-        share: Share::new(&core.clients.input),
+        share: Share::new(&core.clients.buffers),
+        input_bytes: 0,
         stream,
     };
     let killed = client.killed.clone();
@@ -72,8 +78,10 @@ struct Session {
     control: Control,
     stage: Stage,
     out: Vec<u8>,
-    /// What the bytes of unfinished requests take of the memory for all clients'.
+    /// What this client's requests and replies take of the memory for all clients'.
     share: Share,
+    /// What the buffer of its requests takes.
+    input_bytes: usize,
     stream: BoxStream,
 }
 
@@ -108,7 +116,8 @@ impl Session {
     /// so, and is to be closed.
     async fn make_room(&mut self, buffer: &mut Vec<u8>, more: usize) -> bool {
         let capacity = buffer::grown(buffer.capacity(), buffer.len(), more);
-        if let Err(error) = self.share.cover(capacity) {
+        self.input_bytes = capacity;
+        if let Err(error) = self.share.cover(self.held_bytes()) {
             self.put_fatal(&error);
             if self.flush().await.is_ok() {
                 let _gone = self.stream.shutdown().await;
@@ -250,8 +259,19 @@ impl Session {
         spec.parse(args, self.stage.wall())
     }
 
+    /// What its buffers take.
+    fn held_bytes(&self) -> usize {
+        self.input_bytes + self.out.capacity() + self.stage.held_bytes()
+    }
+
     async fn finish(&mut self, buffer: &[u8]) {
         if !self.stage.is_empty() {
+            if self.stage.waits() && self.share.cover(self.held_bytes()).is_err() {
+                let client = self.control.client();
+                warn!(client = %client.addr, "client closed: there is no memory for its replies");
+                // Takes effect as soon as the stage does wait.
+                client.killed.cancel();
+            }
             let before = self.out.len();
             self.stage.finish(buffer, &mut self.out, |_, _| {}).await;
             self.drop_muted(before);
@@ -271,13 +291,53 @@ impl Session {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = tokio::time::timeout(WRITE_PATIENCE, self.stream.write_all(&self.out)).await;
+        let mut written = 0;
+        let at_once = poll_fn(|cx| {
+            Poll::Ready(poll_write_all(cx, &mut self.stream, &self.out, &mut written))
+        });
+        let done = match at_once.await {
+            Poll::Ready(done) => done,
+            Poll::Pending => self.flush_slowly(written).await,
+        };
         self.out.clear();
         if self.out.capacity() > IDLE_BYTES_MAX {
             self.out = Vec::new();
         }
-        written.unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
+        done
     }
+
+    /// Sends what the client has not read yet.
+    async fn flush_slowly(&mut self, mut written: usize) -> std::io::Result<()> {
+        let held = self.held_bytes();
+        let client = self.control.client();
+        let Ok(stall) = self.share.stall(client, held, std::mem::take(&mut self.out)) else {
+            warn!(client = %client.addr, "client closed: there is no memory for its replies");
+            return Err(ErrorKind::OutOfMemory.into());
+        };
+        let writing = poll_fn(|cx| {
+            let polled =
+                stall.with_replies(|out| poll_write_all(cx, &mut self.stream, out, &mut written));
+            polled.unwrap_or(Poll::Ready(Err(ErrorKind::OutOfMemory.into())))
+        });
+        let done = tokio::time::timeout(WRITE_PATIENCE, writing).await;
+        done.unwrap_or(Err(ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Writes what is left of `out` after the bytes that were `written` before.
+fn poll_write_all(
+    cx: &mut Context<'_>,
+    stream: &mut BoxStream,
+    out: &[u8],
+    written: &mut usize,
+) -> Poll<std::io::Result<()>> {
+    while *written < out.len() {
+        match ready!(Pin::new(&mut *stream).poll_write(cx, &out[*written..]))? {
+            0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            count => *written += count,
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// What a client may send: more once it has authenticated.

@@ -1,9 +1,11 @@
 //! Nodes that are asked for more than there is: they say so, and serve what they can.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use scatterhoard_tests::process::resp::{Connection, Value};
 use scatterhoard_tests::process::{Cluster, wait_until};
 
 /// How long a node may take to answer, or to go. Only one that never does fails.
@@ -54,6 +56,45 @@ fn a_node_that_may_open_too_few_files_says_so_and_ends() {
     assert_eq!(ended.expect("it has").code(), Some(1));
     let log = cluster.log(0);
     assert!(log.contains("hoard: this process may open only 256 files"), "{log}");
+}
+
+#[test]
+fn clients_that_do_not_read_cannot_use_up_memory() {
+    // Four times what they may take together.
+    const VALUE_BYTES: usize = 8 << 20;
+    const CLIENTS_COUNT: usize = 512;
+    const RESIDENT_KIB_MAX: u64 = 2 << 20;
+    let mut cluster = Cluster::of(1);
+    let addr = cluster.listens()[0];
+    let value = vec![b'v'; VALUE_BYTES];
+    let mut honest = Connection::open(addr, PATIENCE).expect("the port is open");
+    assert_eq!(honest.call(&[b"SET", b"k", &value]).expect("it is done"), Value::ok());
+
+    let mut idle: Vec<_> = (0..CLIENTS_COUNT).map(|_| client(addr)).collect();
+    for client in &mut idle {
+        client.write_all(b"GET k\r\n").expect("it is read");
+    }
+    wait_until("somebody had to go", PATIENCE, || {
+        let told = honest.call(&[b"INFO", b"stats"]).expect("small commands are served");
+        let Value::Bulk(Some(told)) = told else { panic!("{told:?} is no text") };
+        let told = String::from_utf8_lossy(&told);
+        let count = told.lines().find_map(|line| line.strip_prefix("evicted_clients:"));
+        // As many as were too many, but for what the kernel has taken.
+        count.and_then(|count| count.trim().parse::<usize>().ok()).expect("a number") > 200
+    });
+    let kept = honest.call(&[b"GET", b"k"]).expect("who reads is served");
+    assert_eq!(kept, Value::bulk(value));
+    let peak = peak_kib(cluster.pid(0));
+    assert!(peak < RESIDENT_KIB_MAX, "{peak} KiB for clients that do not read");
+    cluster.assert_alive();
+}
+
+/// The most memory that a process ever held.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is there");
+    let kib = line.trim().strip_suffix(" kB").expect("in kB");
+    kib.parse().expect("a number")
 }
 
 fn client(addr: SocketAddr) -> TcpStream {

@@ -158,6 +158,11 @@ impl Control {
         self.core.stats.replied(reply);
     }
 
+    /// Whom this is about.
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
     /// For commands that have to wait for leaders.
     pub(super) fn patience(&self) -> slow::Patience {
         slow::Patience::new(&self.core, self.door, self.protocol)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use scatterhoard_command::{
     Command, CrossSlot, Merge, Split, encode_reply, slot_of_read, slot_of_write, split_read,
     split_write,
@@ -16,6 +17,7 @@ use scatterhoard_ring::{NodeId, Slot};
 use scatterhoard_store::{OpError, Read, Reply, Step, Write, encode_step};
 use tokio::time::Instant;
 
+use super::buffer::Share;
 use super::refusal::{Refusal, put_refusal};
 use super::size::{ANSWERS_BYTES_MAX, reply_bytes, reply_bytes_max};
 use super::stage::{Door, Effect, Outcome, refused_early};
@@ -42,6 +44,8 @@ pub(crate) struct Patience {
     end: Instant,
     /// Bytes of the replies so far, which all wait in memory.
     held_bytes: AtomicUsize,
+    /// What they take of the memory for all clients.
+    share: Mutex<Share>,
     /// To a peer something was not done, so nothing after it may be: it would overtake.
     refuses: AtomicBool,
 }
@@ -73,13 +77,20 @@ impl Patience {
             until: now + PATIENCE,
             end: now + core.config.write_timeout.max(PATIENCE),
             held_bytes: AtomicUsize::new(0),
+            share: Mutex::new(Share::new(&core.clients.buffers)),
             refuses: AtomicBool::new(false),
         }
     }
 
-    /// So many bytes of replies are in memory. Answers with how many there are then.
-    pub(crate) fn holds(&self, bytes: usize) -> usize {
-        self.held_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
+    /// So many bytes of replies more are in memory.
+    pub(crate) fn holds(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes of replies more may be: for this client, and for all together.
+    fn has_room(&self, more: usize) -> bool {
+        let held = self.held_bytes.load(Ordering::Relaxed).saturating_add(more);
+        held <= reply_bytes_max(&self.core, self.door) && self.share.lock().cover(held).is_ok()
     }
 
     /// Serves a request that parsed before, and appends its reply.
@@ -254,7 +265,7 @@ impl Patience {
                 if let Some(refusal) = refused_early(&self.core, partition, write) {
                     return Some(Served::Refused(refusal));
                 }
-                if self.holds(0) > reply_bytes_max(&self.core, self.door) {
+                if !self.has_room(0) {
                     return Some(Served::Refused(Refusal::ReplyTooBig));
                 }
                 let mut steps = Vec::with_capacity(256);
@@ -280,7 +291,7 @@ impl Patience {
         let reply = store.read(slot, read, time);
         self.core.stats.saw(&reply);
         // Measured while it is still lent: this is what keeps one request from taking all memory.
-        if self.holds(0) + reply_bytes(&reply) > reply_bytes_max(&self.core, self.door) {
+        if !self.has_room(reply_bytes(&reply)) {
             return Served::Refused(Refusal::ReplyTooBig);
         }
         Served::Reply(reply.into_owned())
@@ -299,8 +310,7 @@ impl Patience {
         op: &Op<'_>,
         args: Option<Args<'_>>,
     ) -> Option<Served> {
-        let replies_bytes_max = reply_bytes_max(&self.core, self.door);
-        if self.holds(0) > replies_bytes_max {
+        if !self.has_room(0) {
             return Some(Served::Refused(Refusal::ReplyTooBig));
         }
         let mut request = Vec::new();
@@ -317,7 +327,8 @@ impl Patience {
         match sent.await {
             Forwarded::Answered(mut answers) => match answers.pop() {
                 Some((Outcome::Done, reply)) => {
-                    let too_big = self.holds(reply.len()) > replies_bytes_max;
+                    let too_big = !self.has_room(reply.len());
+                    self.holds(reply.len());
                     Some(match op {
                         Op::Read(_) if too_big => Served::Refused(Refusal::ReplyTooBig),
                         Op::Read(_) | Op::Write(_) => Served::Encoded(reply),

@@ -29,13 +29,16 @@ use crate::route::Route;
 
 /// Bytes of replies after which a stage is finished early, so that a pipeline of large reads cannot
 /// hold them all in memory.
-pub(crate) const READY_BYTES_MAX: usize = 1 << 20;
+const READY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of writes after which a stage is finished early.
 const WRITES_BYTES_MAX: usize = 1 << 20;
 
 /// Commands in one stage. Bounds what is kept for each; more only make the next stage.
 const PARTS_COUNT_MAX: usize = 4096;
+
+/// Commands that an empty stage keeps room for.
+const PARTS_KEPT_COUNT_MAX: usize = 256;
 
 /// Which door a command came in by: what happens to keys that another node leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +169,11 @@ impl Stage {
     /// The wall time to parse absolute deadlines against. Only bounds checks depend on it.
     pub(crate) fn wall(&self) -> UnixMillis {
         self.wall
+    }
+
+    /// What replies and writes in it take in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.ready.capacity() + self.writes_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {

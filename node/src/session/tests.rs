@@ -8,16 +8,18 @@ use super::*;
 #[tokio::test]
 async fn a_request_that_nobody_has_room_for_is_refused() {
     let node = node().await;
-    let mut all = Share::new(&node.core.clients.input);
-    all.cover((1 << 20) + (1 << 30)).unwrap();
+    let mut all = Share::new(&node.core.clients.buffers);
+    all.cover(buffer::FREE_BYTES + buffer::SHARED_BYTES_MAX).unwrap();
 
     let mut stream = SystemNet.connect(node.addresses().endpoints().listen).await.unwrap();
     stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\n").await.unwrap();
     stream.write_all(&vec![b'v'; 1_000_000]).await.unwrap();
     let mut answered = Vec::new();
     stream.read_to_end(&mut answered).await.unwrap();
-    let expected = b"-ERR too many bytes of unfinished requests on this node, try again later\r\n";
-    assert_eq!(answered, expected);
+    let answered = String::from_utf8(answered).unwrap();
+    let expected =
+        "-ERR clients' requests and replies take too much memory on this node, try again later";
+    assert_eq!(answered.trim_end(), expected);
 
     drop(all);
     let mut stream = SystemNet.connect(node.addresses().endpoints().listen).await.unwrap();

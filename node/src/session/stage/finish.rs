@@ -12,12 +12,12 @@ use scatterhoard_resp::{Encoder, Protocol};
 use scatterhoard_store::Reply;
 use tokio::time::Instant;
 
-use super::{Door, Effect, Kind, Outcome, READY_BYTES_MAX, Remote, Stage, Unit};
+use super::{Door, Effect, Kind, Outcome, PARTS_KEPT_COUNT_MAX, Remote, Stage, Unit};
 use crate::forward::{self, Forwarded};
 use crate::partition::{Partition, WriteError};
 use crate::session::refusal::{Refusal, put_refusal};
 use crate::session::size::reply_bytes;
-use crate::session::slow;
+use crate::session::{IDLE_BYTES_MAX, slow};
 
 impl Stage {
     /// Does what the stage holds and appends the replies to `out`, in the order of the requests.
@@ -28,13 +28,8 @@ impl Stage {
         out: &mut Vec<u8>,
         mut each: impl FnMut(Outcome, usize),
     ) {
-        let none_slow = self.stuck.is_empty() && !self.parts.iter().any(|part| part.kind.is_slow());
         let held = self.held();
-        if self.units.is_empty()
-            && self.remotes.is_empty()
-            && none_slow
-            && held.iter().all(|&held| held)
-        {
+        if !self.waits() && held.iter().all(|&held| held) {
             // The common pipeline of reads: nothing to wait for, nothing to put in order.
             let mut start = 0;
             for part in &self.parts {
@@ -52,6 +47,12 @@ impl Stage {
         }
         self.finish_slowly(buffer, &held, out, &mut each).await;
         self.clear();
+    }
+
+    /// Whether it is known already that something has to be waited for.
+    pub(crate) fn waits(&self) -> bool {
+        let slow = !self.stuck.is_empty() || self.parts.iter().any(|part| part.kind.is_slow());
+        slow || !self.units.is_empty() || !self.remotes.is_empty()
     }
 
     /// `held` tells which leases still held after the reads.
@@ -159,10 +160,11 @@ impl Stage {
 
     fn clear(&mut self) {
         self.ready.clear();
-        if self.ready.capacity() > 4 * READY_BYTES_MAX {
+        if self.ready.capacity() > IDLE_BYTES_MAX {
             self.ready = Vec::new();
         }
         self.parts.clear();
+        self.parts.shrink_to(PARTS_KEPT_COUNT_MAX);
         self.leases.clear();
         self.units.clear();
         self.remotes.clear();
