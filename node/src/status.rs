@@ -30,7 +30,14 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
             Some(node) if node == core.node && !has_quorum(core, id) => {
                 reasons.push(format!("partition {id} is led here without a quorum"));
             }
-            Some(node) => *leads.entry(node).or_default() += 1,
+            Some(node) => {
+                *leads.entry(node).or_default() += 1;
+                let wanted = partition.placement.leader_node();
+                if let Some(heir) = wanted.filter(|&wanted| wanted != node) {
+                    let heir = table.members.get(&heir).map_or("nobody", |it| &it.name);
+                    reasons.push(format!("partition {id} is being handed to {heir}"));
+                }
+            }
             None => reasons.push(format!("partition {id} has no leader that is known here")),
         }
         let placed = partition.placement.replicas.len();
@@ -76,7 +83,10 @@ fn unsettled(core: &Core, table: &Table, id: PartitionId) -> Option<String> {
     let hosted = core.hosting.now();
     let seen = match hosted.of_partition(id) {
         Some(partition) => partition.group.members(),
-        None => return None,
+        None => {
+            let missing = placement.replica_on(core.node).is_some();
+            return missing.then(|| format!("partition {id} is not open here yet"));
+        }
     };
     let settled = seen.voters == wanted && seen.learners.is_empty();
     (!settled).then(|| {

@@ -334,9 +334,10 @@ mod tests {
 
     use super::*;
     use crate::group::ProposeError;
-    use crate::machine::Corrupt;
+    use crate::machine::Staging;
     use crate::raft::{Answer, LeaderId};
     use crate::timers::Timers;
+    use tokio::time::Instant;
 
     /// Counts what it applies, and cannot go on after a certain word.
     struct Counter;

@@ -183,8 +183,12 @@ fn the_redis_crate_s_blocking_client_recovers_once_the_node_is_back() {
             written.is_ok()
         });
         cluster.wait_ready();
-        let read: Vec<String> = connection.mget(keys()).unwrap();
-        assert!(read.iter().all(|read| *read == value), "{read:?}");
+        // One by one: leaderships have moved, and this client (1.8.1) panics if one part of an MGET that
+        // it has split is redirected.
+        for number in 0..KEYS_COUNT {
+            let read: String = connection.get(key(number)).unwrap();
+            assert_eq!(read, value);
+        }
     }
 }
 
@@ -276,10 +280,6 @@ fn cluster_client(cluster: &Cluster) -> ClusterClient {
         .connection_timeout(Duration::from_secs(1))
         .response_timeout(Duration::from_secs(3));
     builder.build().expect("valid addresses")
-}
-
-fn keys() -> Vec<String> {
-    (0..KEYS_COUNT).map(key).collect()
 }
 
 fn key(number: u32) -> String {
