@@ -119,9 +119,9 @@ pub(crate) async fn serve(core: Arc<Core>) {
         let now = Instant::now();
         if council::leads(&core) {
             unled.led(GroupId::Council);
-            core.recovery.losses.lock().remove(&GroupId::Council);
             mourn(&core, &table).await;
             let lost = unled.for_long(&unreported(&core, &table), now);
+            core.recovery.losses.lock().retain(|group, _| lost.contains(group));
             if !lost.is_empty() {
                 recover_partitions(&core, &lost).await;
             }
@@ -232,7 +232,6 @@ async fn propose(core: &Arc<Core>, change: &Change) {
 /// Founds partitions anew that are lost for good, as the council's leader.
 async fn recover_partitions(core: &Arc<Core>, lost: &BTreeSet<GroupId>) {
     let Some(survey) = Survey::take(core).await else { return };
-    core.recovery.losses.lock().retain(|group, _| lost.contains(group));
     for &group in lost {
         let GroupId::Partition(partition) = group else { continue };
         let table = &survey.table;

@@ -98,6 +98,7 @@ fn a_replica_that_died_is_shown_with_its_cause() {
     let mut status = parse(ANSWER).unwrap();
     status.partitions.truncate(1);
     status.members.truncate(2);
+    status.losses.clear();
     let dead = |group: &str, reason: Option<&str>| Dead {
         group: group.to_owned(),
         cause: Some("corrupt entry".to_owned()),

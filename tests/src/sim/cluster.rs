@@ -320,7 +320,9 @@ impl Cluster {
     pub fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let by = self.elapsed() + PATIENCE;
         while !is_so(self) {
-            assert!(self.elapsed() < by, "not within {PATIENCE:?}: {what}");
+            if self.elapsed() >= by {
+                panic!("not within {PATIENCE:?}: {what}; unsettled: {:?}", self.unsettled());
+            }
             self.wait(Duration::from_millis(100));
         }
     }
