@@ -10,7 +10,7 @@ use crate::core::Core;
 
 /// Why the cluster is not ready, as this node sees it; empty if it is.
 ///
-/// Ready: this node is a member, every partition has a leader, as many voters as it should have and no
+/// Ready: this node is a member, there are as many as writes need, every partition has a leader, as many voters as it should have and no
 /// old ones, and no member leads more than one partition more than another.
 pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     let Some(table) = core.tables.newest() else {
@@ -23,6 +23,12 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     let active = table.members.values().filter(|member| member.standing == Standing::Active);
     let active_count = active.clone().count();
     let wanted = usize::from(table.settings.replicas).min(active_count);
+    let needed = usize::from(table.settings.replicas_min);
+    if active_count < needed {
+        reasons.push(format!(
+            "writes are refused: {active_count} of the {needed} nodes that --min-replicas asks for"
+        ));
+    }
     let mut leads: BTreeMap<NodeId, usize> = active.map(|member| (member.node, 0)).collect();
     for (&id, partition) in &table.partitions {
         let group = GroupId::Partition(id);
@@ -190,6 +196,7 @@ fn partition(core: &Core, table: &Table, id: PartitionId, leader: Option<NodeId>
     };
     let active = table.members.values().filter(|member| member.standing == Standing::Active);
     let wanted = usize::from(table.settings.replicas).min(active.count());
+    let wanted = wanted.max(table.settings.replicas_min.into());
     json!({
         "id": id.number(),
         "slots": [partition.slots.first().number(), partition.slots.last().number()],

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scatterhoard_tests::process::client::Attempt;
 use scatterhoard_tests::process::resp::Value;
 use scatterhoard_tests::process::{Cluster, http_get, wait_until};
 use serde_json::Value as Json;
@@ -66,6 +67,29 @@ fn the_copies_of_a_key_are_in_different_zones() {
             })
     });
     cluster.wait_ready();
+}
+
+#[test]
+fn a_cluster_with_fewer_nodes_than_writes_need_is_not_ready() {
+    let mut cluster = Cluster::of(1);
+    assert!(cluster.stop(0).success());
+    cluster.set_flags(0, &["--min-replicas", "2"]);
+    cluster.start(0);
+    let http = cluster.ports(0).http();
+    let reason = "writes are refused: 1 of the 2 nodes that --min-replicas asks for";
+    wait_until("it says why it is not ready", PATIENCE, || {
+        http_get(http, "/ready").is_ok_and(|it| it.status == 503 && it.body.contains(reason))
+    });
+    let Attempt::Refused(_) = cluster.client().ask(&[b"SET", b"k", b"v"]) else {
+        panic!("a write was taken")
+    };
+    assert_eq!(told(&cluster, 0)["partitions"][0]["below_replicas"], true);
+
+    let seed = cluster.ports(0).peer().to_string();
+    cluster.add(&["--join", &seed]);
+    wait_until("there are enough", PATIENCE, || zones(&cluster).len() == 2);
+    cluster.wait_ready();
+    assert_eq!(cluster.client().ask(&[b"SET", b"k", b"v"]), Attempt::Answered(Value::ok()));
 }
 
 /// A file with a secret, for as long as the target directory.
