@@ -154,6 +154,7 @@ impl Group {
                 source: spec.replica,
                 target: ReplicaId::default(),
             },
+            log: log.clone(),
         };
         let applier = Applier::new(Arc::clone(&machine));
         let config = raft::config(spec.timers);

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::future::poll_fn;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use openraft::entry::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -29,6 +31,8 @@ struct Inner {
     purged: Option<LogId>,
     vote: Option<Vote>,
     bytes: usize,
+    /// Who waits for the log to grow.
+    waiting: Vec<Waker>,
 }
 
 /// How much a log holds.
@@ -69,6 +73,23 @@ impl Log {
             }
         }
         inner.entries.back().map(|entry| entry.log_id.index)
+    }
+
+    /// Waits until there is an entry with a larger index.
+    pub(crate) async fn grown_beyond(&self, index: u64) {
+        poll_fn(|cx| {
+            let mut inner = self.0.lock();
+            if inner.entries.back().is_some_and(|entry| entry.log_id.index > index) {
+                return Poll::Ready(());
+            }
+            // One place for each task that waits: whoever gave up waiting may come back before the log
+            // grows.
+            if !inner.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+                inner.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -162,7 +183,7 @@ impl RaftLogStorage<Types> for Log {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        {
+        let waiting = {
             let mut inner = self.0.lock();
             for entry in entries {
                 if let Some(last) = inner.entries.back() {
@@ -174,8 +195,10 @@ impl RaftLogStorage<Types> for Log {
                 inner.bytes += cost(&entry);
                 inner.entries.push_back(entry);
             }
-        }
+            std::mem::take(&mut inner.waiting)
+        };
         callback.io_completed(Ok(()));
+        waiting.into_iter().for_each(Waker::wake);
         Ok(())
     }
 

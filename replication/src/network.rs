@@ -5,7 +5,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,16 +20,21 @@ use openraft::raft::{
 use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use scatterhoard_cluster::{CallError, IN_ORDER_BYTES_MAX, Lane, Peers, Target};
 use scatterhoard_ring::{NodeId, ReplicaId};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::kind::Kind;
+use crate::log::Log;
 use crate::machine::{Machine, SnapshotHandle};
 use crate::raft::{Seat, Snapshot, Types, Vote};
 use crate::wire::{self, Header};
 
-/// Appends that may be under way to one follower. More would only deepen the queue in front of it.
-const APPENDS_COUNT_MAX: usize = 8;
+/// How long the news that an entry is committed waits for the next entry, to travel with it: by itself
+/// it costs as much as an entry does. Only followers wait for it, and nobody asks them anything.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Requests of a session before the first that waits for entries to send. A probe is one request, and
+/// its session must end at once; the second tells of what was committed before the session.
+const PROMPT_REQUESTS_COUNT: u64 = 2;
 
 /// Pieces of one snapshot that may be under way: the receiver builds one while the next ones are made
 /// and travel. At about 192 KiB each they are 1.5 MiB, which 1 Gbit/s takes 12 ms to carry: more would
@@ -71,14 +75,16 @@ pub(crate) struct Senders {
     pub(crate) link: Link,
     /// The target is filled in for each sender.
     pub(crate) header: Header,
+    /// What is sent from.
+    pub(crate) log: Log,
 }
 
 /// The way from this replica to one other.
 pub(crate) struct Sender {
     link: Link,
     header: Header,
+    log: Log,
     node: NodeId,
-    order: Arc<Order>,
 }
 
 impl RaftNetworkFactory<Types> for Senders {
@@ -88,8 +94,8 @@ impl RaftNetworkFactory<Types> for Senders {
         Sender {
             link: self.link.clone(),
             header: Header { target, ..self.header },
+            log: self.log.clone(),
             node: seat.node,
-            order: Arc::default(),
         }
     }
 }
@@ -144,34 +150,58 @@ impl Sender {
         async move { answer.await.map_err(|error| failed(&error)) }
     }
 
-    /// Queues one append and answers with its result.
-    fn append(
+    async fn append(
         &self,
         request: &AppendEntriesRequest<Types>,
-    ) -> impl Future<Output = Rpc<StreamAppendResult<Types>>> + Send + use<> {
+    ) -> Rpc<StreamAppendResult<Types>> {
         let size = wire::append_size(request);
         let lane = if size > CONTROL_BYTES_MAX { Lane::Bulk } else { Lane::Control };
         let mut body = BytesMut::with_capacity(size);
         self.header.put(&mut body);
         wire::put_append(&mut body, request);
-        let body = body.freeze();
+        let call = self.link.call(self.node, lane, Kind::Append, body.freeze());
+        let mut reply = call.await.map_err(|error| failed(&error))?;
+        wire::take_append_result(&mut reply).map_err(|error| malformed(&error))
+    }
+}
 
-        let turn = self.order.enter(lane);
-        let (link, node) = (self.link.clone(), self.node);
-        // In its turn at once: queued now, so that the order of calls is the order on the wire.
-        let mut sent =
-            turn.is_now().then(|| link.call(node, lane, Kind::Append, body.clone()).boxed());
-        async move {
-            let call = match sent.take() {
-                Some(call) => call,
-                None => {
-                    turn.wait().await;
-                    link.call(node, lane, Kind::Append, body).boxed()
-                }
-            };
-            let mut reply = call.await.map_err(|error| failed(&error))?;
-            drop(turn);
-            wire::take_append_result(&mut reply).map_err(|error| malformed(&error))
+/// Appends to one follower, one after the other: the next is asked for when the one before it has been
+/// answered.
+///
+/// Not more at a time, for three reasons. What gathers meanwhile travels together. Appends keep their
+/// order although large ones take another connection. And openraft takes an answer for one to every
+/// request up to the same index and dates the leader's lease by the latest of them; were one that only
+/// tells of a commit made while the entries' answer is on its way, the lease would count from a message
+/// that the follower has not heard.
+struct Session<'s, S> {
+    sender: &'s Sender,
+    input: S,
+    requests_count: u64,
+    /// Index up to which the follower has been sent the log.
+    sent: u64,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<'_, S> {
+    async fn next(mut self) -> Option<(Rpc<StreamAppendResult<Types>>, Self)> {
+        if self.requests_count >= PROMPT_REQUESTS_COUNT {
+            self.wait_for_entries().await;
+        }
+        let request = self.input.next().await?;
+        self.requests_count += 1;
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        self.sent = last.map_or(0, |log_id| log_id.index);
+        let result = self.sender.append(&request).await;
+        Some((result, self))
+    }
+
+    /// Waits until there is an entry to send, or until what else there may be has waited long enough.
+    async fn wait_for_entries(&mut self) {
+        self.patience.as_mut().reset(Instant::now() + COMMIT_PATIENCE);
+        tokio::select! {
+            biased;
+            () = self.sender.log.grown_beyond(self.sent) => {}
+            () = self.patience.as_mut() => {}
         }
     }
 }
@@ -199,9 +229,15 @@ impl RaftNetworkV2<Types> for Sender {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let results =
-            input.map(|request| self.append(&request)).buffered(APPENDS_COUNT_MAX).boxed();
-        async move { Ok(results) }.boxed()
+        let session = Session {
+            sender: self,
+            input,
+            requests_count: 0,
+            sent: 0,
+            patience: Box::pin(tokio::time::sleep(COMMIT_PATIENCE)),
+        };
+        let results = futures_util::stream::unfold(session, Session::next).boxed();
+        std::future::ready(Ok(results)).boxed()
     }
 
     async fn vote(
@@ -342,62 +378,6 @@ where
     Ok(())
 }
 
-/// Keeps appends to one follower in order although they use two connections: whoever changes lanes,
-/// and whoever comes after such a one, waits until all before are answered.
-#[derive(Default)]
-struct Order {
-    entered: AtomicU64,
-    left: AtomicU64,
-    /// The last turn that went on the bulk lane, plus one.
-    bulk: AtomicU64,
-    changed: Notify,
-}
-
-/// One append's place in the order. Leaves it when dropped, whatever became of the append.
-struct Turn {
-    order: Arc<Order>,
-    number: u64,
-    waits: bool,
-}
-
-impl Order {
-    fn enter(self: &Arc<Self>, lane: Lane) -> Turn {
-        let number = self.entered.fetch_add(1, Ordering::Relaxed);
-        let left = self.left.load(Ordering::Acquire);
-        let waits = match lane {
-            Lane::Bulk => left < number,
-            Lane::Control => left < self.bulk.load(Ordering::Relaxed),
-        };
-        if lane == Lane::Bulk || waits {
-            self.bulk.store(number + 1, Ordering::Relaxed);
-        }
-        Turn { order: Arc::clone(self), number, waits }
-    }
-}
-
-impl Turn {
-    fn is_now(&self) -> bool {
-        !self.waits
-    }
-
-    async fn wait(&self) {
-        loop {
-            let changed = self.order.changed.notified();
-            if self.order.left.load(Ordering::Acquire) >= self.number {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.order.left.fetch_max(self.number + 1, Ordering::AcqRel);
-        self.order.changed.notify_waiters();
-    }
-}
-
 fn failed(error: &CallError) -> RPCError<Types> {
     let source = AnyError::error(error);
     match error {
@@ -418,47 +398,88 @@ fn malformed(error: &wire::Malformed) -> RPCError<Types> {
 mod tests {
     use std::any::Any;
 
-    use futures_util::poll;
+    use futures_util::{poll, stream};
+    use openraft::entry::EntryPayload;
+    use openraft::storage::{IOFlushed, RaftLogStorage};
     use parking_lot::Mutex;
+    use scatterhoard_cluster::{Identity, Limits, SystemNet};
     use scatterhoard_ring::{ClusterId, Generation, GroupId};
     use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::machine::{Corrupt, Staging};
-    use crate::raft::Answer;
+    use crate::raft::{Answer, LeaderId, LogEntry, LogId};
 
-    fn order() -> Arc<Order> {
-        Arc::default()
+    /// A way to nowhere: each append fails at once.
+    fn sender() -> Sender {
+        let identity = Identity {
+            cluster: ClusterId::new(1),
+            node: NodeId::new(1),
+            secret: None,
+            build: String::new(),
+        };
+        let peers =
+            Peers::new(Arc::new(SystemNet), identity, Limits::default(), CancellationToken::new());
+        let header = Header {
+            cluster: ClusterId::new(1),
+            group: GroupId::Council,
+            generation: Generation::new(1),
+            source: ReplicaId::new(1),
+            target: ReplicaId::new(2),
+        };
+        let link = Link { peers, address_of: Arc::new(|_| None) };
+        Sender { link, header, log: Log::default(), node: NodeId::new(2) }
     }
 
-    #[test]
-    fn small_appends_do_not_wait_for_each_other() {
-        let order = order();
-        let turns: Vec<_> = (0..3).map(|_| order.enter(Lane::Control)).collect();
-        assert!(turns.iter().all(Turn::is_now));
+    fn log_id(index: u64) -> LogId {
+        LogId { leader_id: LeaderId { term: 1, node_id: ReplicaId::new(1) }, index }
     }
 
-    #[test]
-    fn a_large_append_waits_for_all_before_it_and_all_after_it_wait_for_it() {
-        let order = order();
-        let first = order.enter(Lane::Control);
-        let large = order.enter(Lane::Bulk);
-        let after = order.enter(Lane::Control);
-        assert!(!large.is_now());
-        assert!(!after.is_now());
-        drop((first, large, after));
-        assert!(order.enter(Lane::Control).is_now());
+    /// A request that only says what is committed.
+    fn news(index: u64) -> AppendEntriesRequest<Types> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, ReplicaId::new(1)),
+            prev_log_id: Some(log_id(index)),
+            entries: Vec::new(),
+            leader_commit: Some(log_id(index)),
+        }
+    }
+
+    async fn append(mut log: Log, index: u64) {
+        let entry = LogEntry { log_id: log_id(index), payload: EntryPayload::Blank };
+        log.append([entry], IOFlushed::noop()).await.expect("memory does not fail");
+    }
+
+    /// When each of so many requests for the same index was taken, in milliseconds.
+    async fn taken_at(sender: &mut Sender, index: u64, count: usize) -> Vec<u128> {
+        let start = Instant::now();
+        let requests = stream::repeat_with(move || news(index)).take(count);
+        let option = RPCOption::new(Duration::from_secs(1));
+        let results = sender.stream_append(requests, option).await.expect("begins at once");
+        results.map(|_| start.elapsed().as_millis()).collect().await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_waits_gets_it_when_those_before_are_answered() {
-        let order = order();
-        let first = order.enter(Lane::Control);
-        let large = order.enter(Lane::Bulk);
-        let early = tokio::time::timeout(Duration::from_secs(1), large.wait()).await;
-        assert!(early.is_err(), "the first has not been answered");
-        drop(first);
-        large.wait().await;
+    async fn news_of_a_commit_alone_waits_its_time_but_for_the_first() {
+        let mut sender = sender();
+        append(sender.log.clone(), 1).await;
+        assert_eq!(taken_at(&mut sender, 1, 4).await, [0, 0, 10, 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_do_not_wait_and_take_the_news_along() {
+        let mut sender = sender();
+        let log = sender.log.clone();
+        let growing = async {
+            append(log.clone(), 1).await;
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            append(log.clone(), 2).await;
+        };
+        let (taken, ()) = tokio::join!(taken_at(&mut sender, 1, 3), growing);
+        assert_eq!(taken, [0, 0, 3]);
+        // What is there already is not waited for.
+        assert_eq!(taken_at(&mut sender, 1, 4).await, [0, 0, 0, 0]);
     }
 
     /// A state of pieces of these lengths.
