@@ -36,6 +36,11 @@ impl Bin {
         memchr::memchr_iter(hash.tag(), &self.tags).find(|&at| self.blocks[at].key() == key)
     }
 
+    /// Where the entry of a key is likely to be: the first with its tag.
+    pub(crate) fn likely(&self, hash: Hash) -> Option<usize> {
+        memchr::memchr(hash.tag(), &self.tags)
+    }
+
     pub(crate) fn push(&mut self, tag: u8, block: Block) {
         if self.blocks.len() == self.blocks.capacity() {
             // By a quarter and not by half the size again: what is not used is paid for in every bin.

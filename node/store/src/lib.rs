@@ -6,6 +6,7 @@
 //! differently they were swept, and whichever of them began from a snapshot of the other.
 
 mod access;
+mod ahead;
 mod bin;
 mod block;
 mod entry;

@@ -124,6 +124,11 @@ impl SlotTable {
         Some(At { bin, index })
     }
 
+    /// The bin in which a key with this hash is, if it is there.
+    pub(crate) fn bin_for(&self, hash: Hash) -> Option<&Bin> {
+        (!self.bins.is_empty()).then(|| &self.bins[bin_of(hash, self.bins.len())])
+    }
+
     pub(crate) fn find(&self, hash: Hash, key: &[u8]) -> Option<&Block> {
         self.locate(hash, key).map(|at| self.block(at))
     }

@@ -2,6 +2,7 @@
 
 use scatterhoard_ring::{Slot, SlotRange};
 
+use crate::ahead::STEPS_AHEAD;
 use crate::bin::NEVER;
 use crate::entry::{CorruptEntry, Entry, Logged};
 use crate::slot_table::{SlotTable, Tally};
@@ -71,13 +72,24 @@ impl Store {
         // Not the entry's stamp alone: were one ever to go back, a replica that has swept and one that
         // has not would disagree on what is there.
         self.stamp = self.stamp.max(entry.stamp());
-        for logged in entry.steps() {
-            let reply = match logged? {
-                Logged::Write(step) => self.apply_step(index, &step)?,
-                Logged::Flush { slots } => self.flush(index, slots)?,
-            };
-            if let Some(replies) = &mut replies {
-                replies.push(reply);
+        let mut steps = entry.steps();
+        let mut next = Vec::with_capacity(STEPS_AHEAD);
+        while let Some(step) = steps.next() {
+            next.push(step?);
+            for step in steps.by_ref().take(STEPS_AHEAD - 1) {
+                next.push(step?);
+            }
+            if next.len() > 1 {
+                self.look_ahead(&next);
+            }
+            for step in next.drain(..) {
+                let reply = match step {
+                    Logged::Write(step) => self.apply_step(index, &step)?,
+                    Logged::Flush { slots } => self.flush(index, slots)?,
+                };
+                if let Some(replies) = &mut replies {
+                    replies.push(reply);
+                }
             }
         }
         // Only now, so that a second step to the same slot is not taken for one that was seen before.
