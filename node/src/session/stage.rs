@@ -8,6 +8,7 @@
 mod finish;
 
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use scatterhoard_command::{
@@ -17,7 +18,7 @@ use scatterhoard_replication::Lease;
 use scatterhoard_resp::{Args, Encoder, Protocol};
 use scatterhoard_ring::{NodeId, PartitionId, Slot};
 use scatterhoard_store::{Read, Reply, SetAnswer, Step, UnixMillis, Write, encode_step};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::refusal::{Refusal, put_refusal};
 use super::size::{reply_bytes, reply_bytes_max};
@@ -135,6 +136,8 @@ pub(crate) struct Stage {
     /// Partitions with a command that goes to another node: what follows for them must go there too.
     away: Vec<(PartitionId, NodeId)>,
     writes_bytes: usize,
+    /// Rings when writes have waited too long; there from the first write on.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stage {
@@ -154,6 +157,7 @@ impl Stage {
             stuck: Vec::new(),
             away: Vec::new(),
             writes_bytes: 0,
+            timer: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use scatterhoard_command::encode_reply;
 use scatterhoard_replication::Lease;
 use scatterhoard_resp::{Encoder, Protocol};
 use scatterhoard_store::Reply;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Door, Effect, Kind, Outcome, PARTS_KEPT_COUNT_MAX, Remote, Stage, Unit};
 use crate::forward::{self, Forwarded};
@@ -68,7 +69,10 @@ impl Stage {
         let submitted = self.submit(held);
         let to_write: Vec<_> = self.remotes.iter().map(|remote| remote.count_to_write).collect();
         let sent = self.send(write_by);
-        let (mut written, forwarded) = tokio::join!(answers(submitted, write_by), join_all(sent));
+        let mut timer = self.timer.take().unwrap_or_else(|| Box::pin(sleep_until(write_by)));
+        let (mut written, forwarded) =
+            tokio::join!(answers(submitted, write_by, timer.as_mut()), join_all(sent));
+        self.timer = Some(timer);
 
         let patience = slow::Patience::new(&self.core, self.door, self.protocol);
         let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
@@ -225,17 +229,26 @@ pub(super) fn if_lost(
     }
 }
 
-/// Waits for all units under one timer; those that have no answer by then are in doubt.
+/// Waits for all units until then; those that have no answer by then are in doubt.
+///
+/// The timer is the connection's and stays set when all are answered: to put it off for the next pipeline
+/// costs far less than to enter one and to remove it.
 async fn answers(
     submitted: Vec<impl Future<Output = Result<Vec<Reply<'static>>, WriteError>>>,
     by: Instant,
+    mut timer: Pin<&mut Sleep>,
 ) -> Vec<Result<Vec<Reply<'static>>, WriteError>> {
     let mut written: Vec<_> = submitted.iter().map(|_| Err(WriteError::InDoubt)).collect();
+    timer.as_mut().reset(by);
     let all = async {
         for (written, unit) in written.iter_mut().zip(submitted) {
             *written = unit.await;
         }
     };
-    let _late = tokio::time::timeout_at(by, all).await;
+    tokio::select! {
+        biased;
+        () = all => {}
+        () = timer => {}
+    }
     written
 }
