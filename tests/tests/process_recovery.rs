@@ -89,7 +89,7 @@ fn a_node_that_waits_for_others_can_be_told_to_found_without_them() {
 }
 
 fn run(args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(hoard()).args(args).output().unwrap();
+    let output = Command::new(hoard()).args(args).output().expect("the binary can be started");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }

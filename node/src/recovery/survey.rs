@@ -167,7 +167,7 @@ pub(crate) fn answer(core: &Core) -> Bytes {
     out.put_u64(answer.node.number());
     put_epoch(&mut out, answer.epoch);
     out.put_u64(millis(answer.uptime));
-    out.put_u16(u16::try_from(answer.sightings.len()).expect("there are at most 1024 members"));
+    out.put_u16(u16::try_from(answer.sightings.len()).expect("no more than members"));
     for (node, sighting) in answer.sightings {
         out.put_u64(node.number());
         out.put_u64(millis(sighting.connected));
