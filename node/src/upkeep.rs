@@ -15,7 +15,7 @@ use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::kind::Kind;
 use crate::partition::Partition;
-use crate::proposer;
+use crate::{proposer, recovery};
 
 /// How often.
 const LOOK: Duration = Duration::from_millis(200);
@@ -35,6 +35,8 @@ pub(crate) async fn serve(core: Arc<Core>) {
         pull_newer_table(&core).await;
         let Some(table) = core.tables.newest() else { continue };
         if !table.members.contains_key(&core.node) && is_expendable(&core, &mut said) {
+            // It holds nothing and has no vote any more: nobody need wait for it.
+            recovery::say_ended(&core, core.node).await;
             core.dismissed.cancel();
             return;
         }
