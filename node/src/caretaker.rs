@@ -99,6 +99,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
         tokio::select! {
             biased;
             () = core.shutdown.cancelled() => return,
+            () = core.departed.cancelled() => return,
             changed = tables.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(ASK_AGAIN) => {}
         }
@@ -109,7 +110,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
 pub(crate) async fn open_missing(core: &Arc<Core>, table: &Arc<Table>) {
     let wanted: Vec<_> = table.replicas_on(core.node).collect();
     for (group, generation, replica) in wanted {
-        if core.replicas.has(replica) {
+        if core.replicas.has(replica) || core.departed.is_cancelled() {
             continue;
         }
         match group {

@@ -66,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) found_asked: CancellationToken,
     /// What is known of groups that have lost their quorum.
     pub(crate) recovery: Recovery,
+    /// Its groups are closed for good: nothing is opened or founded here any more.
+    pub(crate) departed: CancellationToken,
     /// The cluster has dismissed this node.
     pub(crate) dismissed: CancellationToken,
     pub(crate) tasks: TaskTracker,

@@ -147,6 +147,7 @@ impl Node {
             leave_asked: CancellationToken::new(),
             found_asked: CancellationToken::new(),
             recovery: Recovery::default(),
+            departed: CancellationToken::new(),
             dismissed: CancellationToken::new(),
             tasks: TaskTracker::new(),
             shutdown,
@@ -200,6 +201,7 @@ impl Node {
     /// that nobody waits for what it could not give away.
     pub async fn leave(&self, patience: Duration) {
         let left = membership::leave(&self.core, Instant::now() + patience).await;
+        self.core.departed.cancel();
         self.core.groups.close_all().await;
         recovery::say_ended(&self.core, self.core.node).await;
         let partitions = left.iter().filter(|group| **group != GroupId::Council).count();

@@ -71,7 +71,7 @@ impl Desk {
     }
 
     /// Who of the members all others know of.
-    fn known(&self, table: &Table) -> BTreeSet<NodeId> {
+    pub(crate) fn known(&self, table: &Table) -> BTreeSet<NodeId> {
         let mut informed = self.informed.lock();
         informed.retain(|node, _| table.members.contains_key(node));
         known_to_all(table, &informed)

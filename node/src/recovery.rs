@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::core::Core;
 use crate::council;
 use crate::kind::Kind;
-use survey::Survey;
+use survey::{Survey, Unready};
 
 pub(crate) mod ballot;
 pub(crate) mod survey;
@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How long a group may be without a leader before anybody is asked about it. Elections take less.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two times of asking everyone, for each member.
+const REST_FOR_EACH: Duration = Duration::from_millis(20);
 
 /// A look that comes later than this shows that this process stood still, and knows nothing of the time.
 const GAP_MAX: Duration = Duration::from_millis(1500);
@@ -104,10 +107,12 @@ impl Recovery {
 /// Looks after lost groups until shutdown.
 pub(crate) async fn serve(core: Arc<Core>) {
     let mut unled = Unled::default();
+    let mut asked = None;
     loop {
         let stands = tokio::select! {
             biased;
             () = core.shutdown.cancelled() => return,
+            () = core.departed.cancelled() => return,
             () = core.recovery.stand_asked.notified() => true,
             () = tokio::time::sleep(LOOK) => false,
         };
@@ -117,6 +122,10 @@ pub(crate) async fn serve(core: Arc<Core>) {
             continue;
         }
         let now = Instant::now();
+        let rest = if stands { Duration::ZERO } else { rest_between(&table) };
+        if asked.is_some_and(|asked: Instant| asked.elapsed() < rest) {
+            continue;
+        }
         if council::leads(&core) {
             unled.led(GroupId::Council);
             mourn(&core, &table).await;
@@ -124,6 +133,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
             core.recovery.losses.lock().retain(|group, _| lost.contains(group));
             if !lost.is_empty() {
                 recover_partitions(&core, &lost).await;
+                asked = Some(Instant::now());
             }
         } else {
             let lost = !council_is_led(&core, &table);
@@ -131,9 +141,15 @@ pub(crate) async fn serve(core: Arc<Core>) {
             core.recovery.losses.lock().retain(|group, _| lost.contains(group));
             if stands || !lost.is_empty() {
                 recover_council(&core).await;
+                asked = Some(Instant::now());
             }
         }
     }
+}
+
+/// Pause between two times of asking everyone: all who survive a council do, so it grows with them.
+fn rest_between(table: &Table) -> Duration {
+    REST_FOR_EACH * u32::try_from(table.members.len()).unwrap_or(u32::MAX)
 }
 
 /// Since when groups have had no leader, by a node that was awake all the time.
@@ -231,7 +247,8 @@ async fn propose(core: &Arc<Core>, change: &Change) {
 
 /// Founds partitions anew that are lost for good, as the council's leader.
 async fn recover_partitions(core: &Arc<Core>, lost: &BTreeSet<GroupId>) {
-    let Some(survey) = Survey::take(core).await else { return };
+    let Ok(survey) = Survey::take(core).await else { return };
+    let known = core.desk.known(&survey.table);
     for &group in lost {
         let GroupId::Partition(partition) = group else { continue };
         let table = &survey.table;
@@ -244,7 +261,7 @@ async fn recover_partitions(core: &Arc<Core>, lost: &BTreeSet<GroupId>) {
             }
             Some(Verdict::Lost { survivor }) => {
                 let Some(generation) = next(table.generation(group)) else { continue };
-                let Some(founder) = survivor.or_else(|| anyone(&survey, partition)) else {
+                let Some(founder) = survivor.or_else(|| anyone(&survey, partition, &known)) else {
                     continue;
                 };
                 error!(
@@ -263,14 +280,15 @@ fn next(generation: Option<Generation>) -> Option<Generation> {
 }
 
 /// Who should found a partition that nobody has anything of: who should hold it anyway, or else who
-/// holds least.
-fn anyone(survey: &Survey, partition: PartitionId) -> Option<NodeId> {
+/// holds least, of those that everybody knows of.
+fn anyone(survey: &Survey, partition: PartitionId, known: &BTreeSet<NodeId>) -> Option<NodeId> {
     let table = &survey.table;
     let placement = table.placement(GroupId::Partition(partition))?;
     let active = |node: &&NodeId| {
         table.members.get(node).is_some_and(|member| member.standing == Standing::Active)
     };
     let able = survey.evidence.answers.keys().filter(active).copied();
+    let able = able.filter(|node| known.contains(node));
     able.min_by_key(|&node| {
         (placement.replica_on(node).is_none(), table.replicas_on(node).count(), node)
     })
@@ -278,8 +296,15 @@ fn anyone(survey: &Survey, partition: PartitionId) -> Option<NodeId> {
 
 /// Founds the council anew if it is lost for good and that is up to this node.
 async fn recover_council(core: &Arc<Core>) {
-    let Some(survey) = Survey::take(core).await else { return };
-    let (table, group) = (&survey.table, GroupId::Council);
+    let group = GroupId::Council;
+    let survey = match Survey::take(core).await {
+        Ok(survey) => survey,
+        Err(Unready::Fetched) => return,
+        Err(Unready::Unknown { member, epoch }) => {
+            return core.recovery.waits(group, unknown(core, member, epoch));
+        }
+    };
+    let table = &survey.table;
     let survivor = match verdict(table, group, &survey.evidence) {
         None | Some(Verdict::Able) => return,
         Some(Verdict::Unclear { missing }) => {
@@ -289,7 +314,10 @@ async fn recover_council(core: &Arc<Core>) {
     };
     let vouched = core.recovery.vouched();
     let dismissal = Duration::from_millis(table.settings.replace_after_ms.into());
-    if let Some(node) = survey.missed(dismissal.saturating_sub(SIGHT_LAG), &vouched) {
+    let promised =
+        next(Some(table.epoch.generation)).and_then(|it| core.recovery.promised.given(it));
+    let silence_max = dismissal.saturating_sub(SIGHT_LAG);
+    if let Some(node) = survey.missed(silence_max, &vouched, promised) {
         let why = format!(
             "waits for an operator: {} was out of sight before it ended, and what the council decided \
              meanwhile is not known",
@@ -309,6 +337,11 @@ async fn recover_council(core: &Arc<Core>) {
         }
         None => {}
     }
+}
+
+fn unknown(core: &Core, member: NodeId, epoch: Epoch) -> String {
+    let who = core.tables.newest().map_or_else(String::new, |table| name(&table, member));
+    format!("waits for who has table {epoch}, of which {who} has heard since it started anew")
 }
 
 fn waits_for(table: &Table, missing: &BTreeSet<NodeId>) -> String {
@@ -331,7 +364,13 @@ pub(crate) async fn losses_now(core: &Arc<Core>) -> Result<BTreeMap<GroupId, Str
     if core.tables.newest().is_none() {
         return Err("not a member of a cluster yet".to_owned());
     }
-    let survey = Survey::take(core).await.ok_or("the table has just changed; ask again")?;
+    let survey = match Survey::take(core).await {
+        Ok(survey) => survey,
+        Err(Unready::Fetched) => return Err("the table has just changed; ask again".to_owned()),
+        Err(Unready::Unknown { member, epoch }) => {
+            return Ok(BTreeMap::from([(GroupId::Council, unknown(core, member, epoch))]));
+        }
+    };
     let table = &survey.table;
     let judged = table.groups().filter_map(|(group, ..)| {
         let why = match verdict(table, group, &survey.evidence)? {

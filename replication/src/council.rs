@@ -34,10 +34,9 @@ impl Council {
         Arc::new(Self { state: Mutex::default(), tables })
     }
 
-    /// A council that starts from a founding table.
+    /// A council that starts from a founding table, which its node adopts once the replica is open.
     #[must_use]
     pub fn founded(table: Arc<Table>, tables: Tables) -> Arc<Self> {
-        tables.adopt(Arc::clone(&table));
         let state = State { table: Some(table), seen: 0 };
         Arc::new(Self { state: Mutex::new(state), tables })
     }

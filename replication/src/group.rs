@@ -194,7 +194,11 @@ impl Group {
         }
         let mut leadership = self.leadership.subscribe();
         // The guard is dropped at once: while it lives, whoever changes the leadership waits for it.
-        drop(leadership.wait_for(|now| now.ready).await);
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => return,
+            ready = leadership.wait_for(|now| now.ready) => drop(ready),
+        }
         while !self.ended.is_cancelled() {
             keeper::purge_all(&self.raft).await;
             let purged = self.raft.wait(Some(PURGE_PATIENCE));
@@ -304,7 +308,9 @@ impl Group {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let recent = Duration::from_millis(2 * u64::from(self.spec.timers.election_ms_max));
-        let alone = voters.iter().eq([&self.spec.replica]);
+        // By the newest membership, committed or not: it takes a quorum of that to commit anything.
+        let newest = metrics.membership_config.membership();
+        let alone = newest.voter_ids().eq([self.spec.replica]);
         let heard = alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < recent);
         (metrics.state == ServerState::Leader && heard).then(|| Report {
             generation: self.spec.generation,

@@ -162,8 +162,9 @@ impl<'a> Hearing<'a> {
                     });
                     2 * voters.count() > half.len()
                 };
-                let mut configurations = candidate.configurations.iter();
-                candidate.votes && configurations.any(|it| it.halves.iter().all(grants))
+                // Elections go by the newest, committed or not.
+                let newest = candidate.configurations.last();
+                candidate.votes && newest.is_some_and(|it| it.halves.iter().all(grants))
             })
     }
 
@@ -181,8 +182,9 @@ impl<'a> Hearing<'a> {
     /// Who has the most, in the latest generation of which anybody has anything.
     fn most_advanced(&self) -> Option<NodeId> {
         let with_data = self.told.iter().filter(|(_, it)| it.position.is_some());
-        let best = with_data
-            .max_by_key(|(node, it)| (it.generation, it.position, std::cmp::Reverse(*node)));
+        let best = with_data.max_by_key(|(node, it)| {
+            (it.generation, it.position, it.votes, std::cmp::Reverse(*node))
+        });
         best.map(|&(node, _)| node)
     }
 }

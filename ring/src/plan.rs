@@ -50,10 +50,12 @@ pub struct Report {
 /// as anybody does not know of it. Who does not take note for long is dismissed for its silence.
 #[must_use]
 pub fn known_to_all(table: &Table, informed: &BTreeMap<NodeId, Epoch>) -> BTreeSet<NodeId> {
-    let knows = |of: &Member, node: NodeId| {
-        node == of.node || informed.get(&node).is_some_and(|&epoch| epoch >= of.admitted)
+    // The first table that a member was given names all who were admitted before it.
+    let knows = |of: &Member, by: &Member| {
+        let epoch = informed.get(&by.node).copied().unwrap_or_default().max(by.admitted);
+        epoch >= of.admitted
     };
-    let known = |of: &&Member| table.members.keys().all(|&node| knows(of, node));
+    let known = |of: &&Member| table.members.values().all(|by| knows(of, by));
     table.members.values().filter(known).map(|member| member.node).collect()
 }
 

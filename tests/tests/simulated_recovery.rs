@@ -210,6 +210,99 @@ fn a_member_that_one_does_not_know_of_is_given_nothing() {
 }
 
 #[test]
+fn a_newcomer_that_dies_while_it_is_seated_takes_nothing_with_it() {
+    for offset_ms in (440..520).step_by(20) {
+        let mut cluster = Cluster::of(1).replace_after(30 * SECOND).seed(900);
+        cluster.set("k", "v").acked();
+        cluster.join();
+        cluster.wait(Duration::from_millis(offset_ms));
+        // At two of these moments the change that makes it a voter is under way.
+        cluster.crash(2);
+        cluster.wait(3 * SECOND);
+        cluster.restart(2);
+        cluster.settle();
+        assert_eq!(cluster.get("k"), Some("v".to_owned()), "{offset_ms}");
+    }
+}
+
+#[test]
+fn a_generation_that_was_promised_away_is_not_founded_again() {
+    let mut cluster =
+        Cluster::of(8).replace_after(10 * SECOND).replicas(1).partitions(1).seed(1006);
+    // The only partition goes to somebody who is not in the council.
+    cluster.leave(1);
+    cluster.settle();
+    cluster.until("five councillors", |cluster| cluster.councillors().len() == 5);
+    cluster.wait(2 * SECOND);
+    let (council, founder) = (cluster.councillors(), cluster.leader_of("k"));
+    assert!(!council.contains(&founder), "with this seed it is not");
+    let witness = (2..=8).find(|it| *it != founder && !council.contains(it)).unwrap();
+    cluster.set("k", "old").acked();
+    cluster.wait(2 * SECOND);
+    cluster.slow_down(witness, Duration::from_millis(150));
+    cluster.wait(2 * SECOND);
+    for &node in &council {
+        cluster.kill(node);
+    }
+    cluster.wait(Duration::from_millis(300));
+    for &node in &council {
+        cluster.restart(node);
+    }
+    // The witness has promised, and has not heard of what was founded with its promise.
+    while cluster.with_council_generation(2).is_empty() {
+        cluster.wait(Duration::from_millis(4));
+    }
+    assert_eq!(cluster.with_council_generation(2), [founder]);
+    let mut ignorant: Vec<_> = council.iter().copied().chain([witness]).collect();
+    cluster.split(&[founder], &ignorant);
+    let heir = cluster.join();
+    cluster.split(&[heir], &ignorant);
+    cluster.until("only two are left", |cluster| cluster.members_known_to(founder) == 2);
+    cluster.wait(3 * SECOND);
+    cluster.leave(founder);
+    cluster.wait(15 * SECOND);
+    cluster.ask_node(heir, Port::AnyKey, Action::set("k", "new")).acked();
+    // Who founded starts again on the other side of the cut: the witness sees that all have ended.
+    cluster.heal();
+    ignorant.push(founder);
+    cluster.split(&[heir], &ignorant);
+    cluster.restart(founder);
+    for _ in 0..30 {
+        cluster.wait(SECOND);
+        let told = cluster.ask_node(witness, Port::AnyKey, Action::set("k", "by the ignorant"));
+        assert!(!told.is_acked(), "{told:?}");
+    }
+    let told = cluster.ask_node(heir, Port::AnyKey, Action::get("k")).acked();
+    assert_eq!(told, Answer::Value(Some("new".into())));
+}
+
+#[test]
+fn who_has_only_heard_of_a_newer_table_is_named() {
+    let mut cluster = Cluster::of(3).replace_after(30 * SECOND).seed(901);
+    cluster.set("k", "v").acked();
+    cluster.wait(SECOND);
+    // While 1 is cut off the others decide something, and nobody who knows it outlives that; but 2,
+    // started again, has been told of it.
+    cluster.split(&[1], &[2, 3]);
+    cluster.wait(2 * SECOND);
+    let four = cluster.join();
+    cluster.split(&[1], &[four]);
+    cluster.wait(2 * SECOND);
+    cluster.crash(four);
+    cluster.kill(2);
+    cluster.restart(2);
+    cluster.wait(2 * SECOND);
+    cluster.kill(3);
+    cluster.heal();
+    cluster.wait(SECOND);
+    cluster.restart(3);
+    cluster.until("it is said whom 1 waits for", |cluster| {
+        cluster.describe().contains("waits for who has table 1.")
+    });
+    assert_eq!(cluster.generation_of("k"), 1);
+}
+
+#[test]
 fn a_partition_without_copies_begins_empty() {
     let mut cluster = Cluster::of(3).replicas(1).seed(48);
     let keys = ["a", "b", "c", "d", "e", "f"];

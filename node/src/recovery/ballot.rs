@@ -71,6 +71,18 @@ impl Promised {
         true
     }
 
+    /// Who may have founded this generation, or a later one, with the promise of this node.
+    pub(super) fn given(&self, generation: Generation) -> Option<NodeId> {
+        let highest = self.0.lock().highest;
+        (highest.generation >= generation).then_some(highest.node)
+    }
+
+    /// Nothing was founded under this ballot.
+    fn give_up(&self, ballot: Ballot) {
+        let mut promise = self.0.lock();
+        promise.founding &= promise.highest != ballot;
+    }
+
     /// Begins to found, if nobody has outbid us. From now on we side with nobody else.
     fn begin(&self, ballot: Ballot) -> bool {
         let mut promise = self.0.lock();
@@ -109,31 +121,40 @@ pub(super) async fn stand(core: &Arc<Core>, survey: &Survey) {
     if !core.recovery.promised.begin(ballot) {
         return info!("another node is to found the council anew");
     }
-    found(core).await;
+    if !found(core).await {
+        core.recovery.promised.give_up(ballot);
+    }
 }
 
-/// Founds the council's next generation with this node as its only voter, from the newest table.
-async fn found(core: &Arc<Core>) {
+/// Founds the council's next generation with this node as its only voter, from the newest table. Says
+/// whether it could.
+async fn found(core: &Arc<Core>) -> bool {
     if let Some(old) = core.replicas.council() {
         // What its log holds may have been acknowledged; its end brings the table it adds up to.
         caretaker::wind_up(core, &old).await;
     }
-    let Some(table) = core.tables.newest() else { return };
+    let Some(table) = core.tables.newest() else { return false };
     let anew = match table.refound(core.node, 0) {
         Ok(anew) => Arc::new(anew),
-        Err(broken) => return warn!(%broken, "the council cannot be founded anew"),
+        Err(broken) => {
+            warn!(%broken, "the council cannot be founded anew");
+            return false;
+        }
     };
     let (generation, epoch) = (anew.epoch.generation, anew.epoch);
     error!(
         %generation, from = %table.epoch,
         "the council lost its quorum for good and is founded anew; what only others knew is gone"
     );
-    let Some(mine) = anew.council.ids().next() else { return };
+    let Some(mine) = anew.council.ids().next() else { return false };
     let machine = Council::founded(Arc::clone(&anew), core.tables.clone());
     let group = caretaker::open_council(core, &anew, generation, mine, machine).await;
+    // Only now: whoever sees the table opens the replicas in it that are not open yet.
+    core.tables.adopt(Arc::clone(&anew));
     group.found(epoch).await;
     core.recovery.refounded();
     council::spread(core, &anew);
+    true
 }
 
 /// Answers whether this node sides with a bid.

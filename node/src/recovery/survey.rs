@@ -34,6 +34,20 @@ pub(crate) struct Survey {
     sightings: BTreeMap<NodeId, Vec<Sighting>>,
 }
 
+/// Why there is nothing to judge yet.
+pub(crate) enum Unready {
+    /// A newer table had to be fetched first, or there is none yet.
+    Fetched,
+    /// Somebody who has no table has heard of one that is newer than any here: who has it may hold
+    /// anything.
+    Unknown {
+        /// Whose former life it replaces.
+        member: NodeId,
+        /// The epoch that it has heard of.
+        epoch: Epoch,
+    },
+}
+
 /// When a member was last seen by somebody.
 #[derive(Clone, Copy)]
 struct Sighting {
@@ -53,10 +67,13 @@ struct Answer {
 }
 
 impl Survey {
-    /// Asks all members and the absent. `None`: somebody knows a newer table than this node, which had
-    /// to be fetched first.
-    pub(crate) async fn take(core: &Arc<Core>) -> Option<Self> {
-        let table = core.tables.newest()?;
+    /// Asks all members and the absent.
+    ///
+    /// # Errors
+    /// Somebody knows a newer table than this node.
+    pub(crate) async fn take(core: &Arc<Core>) -> Result<Self, Unready> {
+        let table = core.tables.newest().ok_or(Unready::Fetched)?;
+        let vouched = core.recovery.vouched();
         let members = table.members.values().map(|it| (it.node, it.endpoints.peer));
         let absent = table.absent.iter().map(|(&node, it)| (node, it.peer));
         let others = members.chain(absent).filter(|&(node, _)| node != core.node);
@@ -64,12 +81,17 @@ impl Survey {
             ask(core, addr).await.map(|answer| (node, addr, answer))
         }));
         let answers: Vec<_> = answers.await.into_iter().flatten().collect();
-        let newest = answers.iter().max_by_key(|(.., answer)| answer.epoch);
-        if let Some((_, addr, answer)) = newest
+        // What was known where an operator vouches for the end counts as lost.
+        let counts =
+            |asked: &NodeId, answer: &Answer| *asked == answer.node || !vouched.contains(asked);
+        let newest = answers.iter().filter(|(asked, _, answer)| counts(asked, answer));
+        if let Some((asked, addr, answer)) = newest.max_by_key(|(.., answer)| answer.epoch)
             && answer.epoch > table.epoch
         {
             upkeep::pull_table(core, *addr).await;
-            return None;
+            let fetched = core.tables.newest().is_some_and(|now| now.epoch > table.epoch);
+            let unknown = Unready::Unknown { member: *asked, epoch: answer.epoch };
+            return Err(if fetched { Unready::Fetched } else { unknown });
         }
         let mut survey = Self {
             table,
@@ -77,7 +99,7 @@ impl Survey {
             uptime: BTreeMap::new(),
             sightings: BTreeMap::new(),
         };
-        survey.evidence.ended = core.recovery.vouched();
+        survey.evidence.ended = vouched;
         survey.hear(own(core));
         for (asked, _, answer) in answers {
             if asked != answer.node {
@@ -87,7 +109,7 @@ impl Survey {
             }
             survey.hear(answer);
         }
-        Some(survey)
+        Ok(survey)
     }
 
     fn hear(&mut self, answer: Answer) {
@@ -104,18 +126,22 @@ impl Survey {
     /// A councillor that may have decided without our knowledge before it ended: nobody here saw it for
     /// some time before that. Then it may have dismissed all who are here, and gone on with others.
     ///
+    /// The same is asked of whom this node has promised the next generation to: it may have founded it.
+    ///
     /// It takes `silence_max` of silence to be dismissed, so who was seen later than that missed nothing
     /// of the kind. Those whom somebody vouches for are not looked at.
     pub(super) fn missed(
         &self,
         silence_max: Duration,
         vouched: &BTreeSet<NodeId>,
+        promised: Option<NodeId>,
     ) -> Option<NodeId> {
         let told = self.evidence.answers.values().flatten();
         let of_council = told.filter(|it| it.group == scatterhoard_ring::GroupId::Council);
         let halves = of_council.flat_map(|it| &it.configurations).flat_map(|it| &it.halves);
         let voters = halves.flat_map(|half| half.values().copied());
-        let councillors: BTreeSet<_> = voters.chain(self.table.council.nodes()).collect();
+        let councillors: BTreeSet<_> =
+            voters.chain(self.table.council.nodes()).chain(promised).collect();
         councillors.into_iter().find(|node| {
             let ended = self.evidence.ended.contains(node) && !vouched.contains(node);
             ended && !self.was_seen(*node, silence_max)

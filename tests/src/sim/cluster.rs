@@ -384,6 +384,27 @@ impl Cluster {
         seen.map(|seen| seen.generation).max().unwrap_or(0)
     }
 
+    /// The nodes that should be in the council, by the word of any.
+    pub fn councillors(&mut self) -> BTreeSet<usize> {
+        let names = self.statuses().pop().map(|(_, status)| status.councillors());
+        let names = names.unwrap_or_default();
+        let named = |node: &usize| names.contains(&self.machine(*node).name);
+        (1..=self.nodes_count()).filter(named).collect()
+    }
+
+    /// The nodes whose newest table is of this founding of the council, or of a later one.
+    pub fn with_council_generation(&mut self, generation: u64) -> Vec<usize> {
+        let statuses = self.statuses().into_iter();
+        let newer = statuses.filter(|(_, status)| status.council_generation() >= generation);
+        newer.map(|(node, _)| node).collect()
+    }
+
+    /// How many members a node knows.
+    pub fn members_known_to(&mut self, node: usize) -> usize {
+        let mut statuses = self.statuses().into_iter();
+        statuses.find(|(it, _)| *it == node).map_or(0, |(_, status)| status.members().len())
+    }
+
     /// The clusters that the nodes say they belong to.
     pub fn clusters(&mut self) -> Vec<String> {
         let mut clusters: Vec<_> =

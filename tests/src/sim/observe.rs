@@ -84,6 +84,17 @@ impl Status {
         self.0["died"].as_u64().unwrap_or(0)
     }
 
+    /// The names of who should be in the council.
+    pub(super) fn councillors(&self) -> BTreeSet<String> {
+        names(&self.0["council"]["voters"])
+    }
+
+    /// Which founding of the council the newest table is of.
+    pub(super) fn council_generation(&self) -> u64 {
+        let epoch = self.0["epoch"].as_str().unwrap_or_default();
+        epoch.split('.').next().and_then(|generation| generation.parse().ok()).unwrap_or(0)
+    }
+
     /// The members' node ids.
     pub(super) fn members(&self) -> BTreeSet<String> {
         let members = self.0["members"].as_array().into_iter().flatten();
