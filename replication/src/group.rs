@@ -32,6 +32,9 @@ use crate::{Timers, keeper};
 /// at default settings and an acknowledgement is at most 120 ms old.
 const LEASE_LOOK: Duration = Duration::from_millis(40);
 
+/// How long after a change it is looked at once more.
+const SECOND_LOOK: Duration = Duration::from_millis(10);
+
 /// How often a new leader looks whether it has applied its own first entry.
 const READY_LOOK: Duration = Duration::from_millis(5);
 
@@ -475,16 +478,23 @@ impl Group {
     /// Keeps the lease word and the leadership as openraft's metrics say. Runs until the replica ends.
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut changes = self.raft.server_metrics();
+        // openraft tells of a change before all that is looked at here shows it. With several threads that
+        // may be seen half done, so a change is looked at twice.
+        let mut changed_now = false;
         loop {
             let look = self.look(Instant::now());
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => break,
-                changed = changes.changed() => if changed.is_err() {
-                    self.died();
-                    break;
-                },
-                () = look => {}
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        self.died();
+                        break;
+                    }
+                    changed_now = true;
+                }
+                () = look => changed_now = false,
+                () = tokio::time::sleep(SECOND_LOOK), if changed_now => changed_now = false,
             }
         }
         self.lease.revoke();
