@@ -31,27 +31,16 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     }
     let mut leads: BTreeMap<NodeId, usize> = active.map(|member| (member.node, 0)).collect();
     for (&id, partition) in &table.partitions {
-        let group = GroupId::Partition(id);
-        match core.leader_of(&table, group) {
-            Some(node) if node == core.node && !has_quorum(core, id) => {
-                reasons.push(format!("partition {id} is led here without a quorum"));
-            }
-            Some(node) => {
-                *leads.entry(node).or_default() += 1;
-                let wanted = partition.placement.leader_node();
-                if let Some(heir) = wanted.filter(|&wanted| wanted != node) {
-                    let heir = table.members.get(&heir).map_or("nobody", |it| &it.name);
-                    reasons.push(format!("partition {id} is being handed to {heir}"));
-                }
-            }
-            None => reasons.push(format!("partition {id} has no leader that is known here")),
+        reasons.extend(misplaced(core, &table, id, partition, wanted));
+        if let Some(node) = core.leader_of(&table, GroupId::Partition(id)) {
+            *leads.entry(node).or_default() += 1;
         }
-        let placed = partition.placement.replicas.len();
-        if placed < wanted {
-            reasons.push(format!("partition {id} is placed on {placed} nodes of {wanted}"));
-        }
-        if let Some(reason) = unsettled(core, &table, id) {
-            reasons.push(reason);
+    }
+    // What this node believes of others is as old as its word from them. Connections end with a process,
+    // long before gossip misses it.
+    for member in table.members.values() {
+        if member.node != core.node && !core.peers.connected(member.node) {
+            reasons.push(format!("{} is not connected", member.name));
         }
     }
     for (group, why) in core.recovery.losses() {
@@ -63,6 +52,36 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
     {
         reasons.push(format!("leaders are not balanced: between {least} and {most} for each node"));
     }
+    reasons
+}
+
+/// What is not as it should be with one partition.
+fn misplaced(
+    core: &Core,
+    table: &Table,
+    id: PartitionId,
+    partition: &scatterhoard_ring::Partition,
+    wanted: usize,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    match core.leader_of(table, GroupId::Partition(id)) {
+        Some(node) if node == core.node && !has_quorum(core, id) => {
+            reasons.push(format!("partition {id} is led here without a quorum"));
+        }
+        Some(node) => {
+            let heir = partition.placement.leader_node().filter(|&wanted| wanted != node);
+            if let Some(heir) = heir {
+                let heir = table.members.get(&heir).map_or("nobody", |it| &it.name);
+                reasons.push(format!("partition {id} is being handed to {heir}"));
+            }
+        }
+        None => reasons.push(format!("partition {id} has no leader that is known here")),
+    }
+    let placed = partition.placement.replicas.len();
+    if placed < wanted {
+        reasons.push(format!("partition {id} is placed on {placed} nodes of {wanted}"));
+    }
+    reasons.extend(unsettled(core, table, id));
     reasons
 }
 
