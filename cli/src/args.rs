@@ -105,7 +105,7 @@ pub(crate) struct NodeSettings {
     #[serde(deserialize_with = "written")]
     pub(crate) any_key: Option<Endpoint>,
 
-    /// HTTP: /metrics, /health, /ready and /api. Whoever reaches it can let the node leave
+    /// HTTP: /metrics, /health, /ready and /api. Whoever reaches it can let nodes leave
     /// [default: port of --listen + 2000]
     #[arg(long, env = "HOARD_HTTP", value_name = "IP:PORT", help_heading = ADDRESSES)]
     #[serde(deserialize_with = "written")]

@@ -92,7 +92,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
     loop {
         let table = tables.borrow_and_update().clone();
         if let Some(table) = table {
-            stand_down(&core, &table);
+            host(&core);
             open_missing(&core, &table).await;
             close_gone(&core, &table).await;
         }
@@ -181,7 +181,6 @@ async fn take_store(core: &Core, held: &Held) -> Option<Store> {
     let partition = held.partition.as_ref()?;
     let (slots, table) = (partition.slots, core.tables.newest()?);
     wind_up(core, &held.group).await;
-    core.hosting.remove(partition, None);
     // Taken out, not shared: whatever still holds the old replica must not touch it any more.
     let value_bytes_max = table.settings.value_bytes_max as usize;
     let empty = Store::new(slots, table.settings.hash_seed, value_bytes_max);
@@ -194,24 +193,33 @@ async fn take_store(core: &Core, held: &Held) -> Option<Store> {
 pub(crate) async fn wind_up(core: &Core, group: &Group) {
     let spec = group.spec();
     core.replicas.0.lock().remove(&spec.replica);
+    host(core);
     if let Err(corrupt) = core.groups.wind_up(group).await {
         error!(group = %spec.group, %corrupt, "the log of a lost group was applied only in part");
     }
 }
 
-/// Replicas of a generation that was given up serve nobody any more, and stay for their data.
-fn stand_down(core: &Core, table: &Table) {
-    for held in core.replicas.all() {
-        let Some(partition) = &held.partition else { continue };
-        let spec = held.group.spec();
-        let given_up = table.generation(spec.group).is_some_and(|now| now > spec.generation);
-        let hosted = core.hosting.now();
-        if given_up
-            && hosted.of_partition(partition.id).is_some_and(|held| Arc::ptr_eq(held, partition))
-        {
-            core.hosting.remove(partition, None);
+/// Chooses the replica of each partition that sessions find here: of the generation in the table, the one
+/// that leads if there are several, or the latest. Replicas of a generation that was given up serve
+/// nobody, and stay for their data.
+fn host(core: &Core) {
+    let Some(table) = core.tables.newest() else { return };
+    core.hosting.refresh(|| {
+        let mut chosen: BTreeMap<PartitionId, ((bool, ReplicaId), Arc<Partition>)> =
+            BTreeMap::new();
+        for Held { group, partition } in core.replicas.all() {
+            let spec = group.spec();
+            let Some(partition) = partition else { continue };
+            if table.generation(spec.group) != Some(spec.generation) {
+                continue;
+            }
+            let rank = (group.leads(), spec.replica);
+            if chosen.get(&partition.id).is_none_or(|(best, _)| *best < rank) {
+                chosen.insert(partition.id, (rank, partition));
+            }
         }
-    }
+        chosen.into_iter().map(|(id, (_, partition))| (id, partition)).collect()
+    });
 }
 
 /// Opens a replica of a partition: empty, or with what it is founded from.
@@ -248,7 +256,6 @@ pub(crate) async fn open_partition(
         usize::from(table.settings.replicas_min),
     );
     core.tasks.spawn(proposer::serve(Arc::clone(core), Arc::clone(&partition), queue));
-    core.hosting.add(Arc::clone(&partition));
     info!(partition = %id, %replica, "replica opened");
     hold(core, Held { group, partition: Some(Arc::clone(&partition)) });
     Some(partition)
@@ -274,6 +281,7 @@ fn spec_of(
 fn hold(core: &Arc<Core>, held: Held) {
     let group = Arc::clone(&held.group);
     core.replicas.0.lock().insert(group.spec().replica, held);
+    host(core);
     let core = Arc::clone(core);
     core.tasks.clone().spawn(async move {
         let mut leadership = group.leadership();
@@ -283,9 +291,11 @@ fn hold(core: &Arc<Core>, held: Held) {
                 () = group.closed() => break,
                 changed = leadership.changed() => if changed.is_err() { break },
             }
+            host(&core);
             core.routes_changed();
             core.advertise();
         }
+        host(&core);
         core.routes_changed();
         reseat::give_up(&core, &group).await;
     });
@@ -351,11 +361,7 @@ async fn is_founded(core: &Core, table: &Table, spec: &GroupSpec) -> bool {
 async fn close(core: &Core, held: &Held) {
     let spec = held.group.spec();
     core.replicas.0.lock().remove(&spec.replica);
-    if let Some(partition) = &held.partition {
-        let of_it = |it: Held| it.partition.filter(|other| other.id == partition.id);
-        let other = core.replicas.all().into_iter().filter_map(of_it).last();
-        core.hosting.remove(partition, other);
-    }
+    host(core);
     core.groups.close(spec.replica).await;
     info!(group = %spec.group, replica = %spec.replica, "replica closed: it is not a member any more");
     core.routes_changed();

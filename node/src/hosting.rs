@@ -65,33 +65,19 @@ impl Hosting {
         Arc::clone(&self.0.read())
     }
 
-    /// Adds a replica. One of the same partition that leads stays in its place: a node may have a
-    /// second replica while its first one is still on its way out.
-    pub(crate) fn add(&self, partition: Arc<Partition>) {
-        self.change(|partitions| {
-            if !partitions.get(&partition.id).is_some_and(|held| held.leads()) {
-                partitions.insert(partition.id, partition);
-            }
-        });
-    }
-
-    /// Takes a replica away; another one of the same partition takes its place, if there is one.
-    pub(crate) fn remove(&self, partition: &Arc<Partition>, other: Option<Arc<Partition>>) {
-        self.change(|partitions| {
-            if !partitions.get(&partition.id).is_some_and(|held| Arc::ptr_eq(held, partition)) {
-                return;
-            }
-            match other {
-                Some(other) => partitions.insert(other.id, other),
-                None => partitions.remove(&partition.id),
-            };
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<PartitionId, Arc<Partition>>)) {
+    /// Replaces the version by what `chosen` answers, if that is another. Several who call this at a time
+    /// do so one after the other, so that what was chosen last stays.
+    pub(crate) fn refresh(&self, chosen: impl FnOnce() -> BTreeMap<PartitionId, Arc<Partition>>) {
         let mut held = self.0.write();
-        let mut partitions = held.partitions.clone();
-        change(&mut partitions);
-        *held = Arc::new(Hosted::of(partitions));
+        let partitions = chosen();
+        let same = held.partitions.len() == partitions.len()
+            && held
+                .partitions
+                .iter()
+                .zip(&partitions)
+                .all(|((before, was), (now, is))| before == now && Arc::ptr_eq(was, is));
+        if !same {
+            *held = Arc::new(Hosted::of(partitions));
+        }
     }
 }

@@ -41,7 +41,7 @@ const REST_FOR_EACH: Duration = Duration::from_millis(20);
 /// A look that comes later than this shows that this process stood still, and knows nothing of the time.
 const GAP_MAX: Duration = Duration::from_millis(1500);
 
-/// A connection may be taken for alive for so long after the peer was cut off; twice that, rounded down.
+/// A connection that was cut counts as alive for 3 s, so a sighting may be dated so much too late. With room.
 const SIGHT_LAG: Duration = Duration::from_secs(5);
 
 /// How long a message that a node has ended may take.
@@ -127,7 +127,6 @@ pub(crate) async fn serve(core: Arc<Core>) {
             continue;
         }
         if council::leads(&core) {
-            unled.led(GroupId::Council);
             mourn(&core, &table).await;
             let lost = unled.for_long(&unreported(&core, &table), now);
             core.recovery.losses.lock().retain(|group, _| lost.contains(group));
@@ -160,10 +159,6 @@ struct Unled {
 }
 
 impl Unled {
-    fn led(&mut self, group: GroupId) {
-        self.since.remove(&group);
-    }
-
     /// Those of the groups that have been without a leader for long enough.
     fn for_long(&mut self, unled: &BTreeSet<GroupId>, now: Instant) -> BTreeSet<GroupId> {
         if self.looked.is_some_and(|looked| now - looked > GAP_MAX) {

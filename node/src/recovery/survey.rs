@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use scatterhoard_cluster::{Lane, Target};
 use scatterhoard_ring::{
-    Epoch, Evidence, NodeId, Table, Testimony, decode_testimonies, encode_testimonies,
+    Epoch, Evidence, GroupId, NodeId, Table, Testimony, decode_testimonies, encode_testimonies,
 };
 use tokio::time::Instant;
 
@@ -137,7 +137,7 @@ impl Survey {
         promised: Option<NodeId>,
     ) -> Option<NodeId> {
         let told = self.evidence.answers.values().flatten();
-        let of_council = told.filter(|it| it.group == scatterhoard_ring::GroupId::Council);
+        let of_council = told.filter(|it| it.group == GroupId::Council);
         let halves = of_council.flat_map(|it| &it.configurations).flat_map(|it| &it.halves);
         let voters = halves.flat_map(|half| half.values().copied());
         let councillors: BTreeSet<_> =
