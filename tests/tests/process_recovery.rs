@@ -1,5 +1,6 @@
 //! Real processes that lose the majority of a group's replicas, and the commands that help them.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,6 +27,29 @@ fn two_of_three_that_were_killed_need_only_be_started_again() {
         cluster.wait_ready();
         assert_all_there(&mut cluster.client());
     }
+}
+
+#[test]
+fn with_several_threads_nothing_is_opened_or_founded_twice() {
+    let mut cluster = Cluster::with(3, &["--threads", "4"]);
+    fill(&mut cluster.client());
+    for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+        cluster.kill(one);
+        cluster.kill(other);
+        cluster.start(one);
+        cluster.start(other);
+        cluster.wait_ready();
+        assert_all_there(&mut cluster.client());
+    }
+    for node in 0..3 {
+        let log = cluster.log(node);
+        let opened = log.lines().filter_map(|line| line.split_once("council replica opened "));
+        let opened: Vec<_> = opened.map(|(_, replica)| replica.to_owned()).collect();
+        let distinct: BTreeSet<_> = opened.iter().collect();
+        assert_eq!(distinct.len(), opened.len(), "node {node}: {opened:?}");
+    }
+    // Whatever was opened ends when it is told to.
+    assert!(cluster.stop(1).success());
 }
 
 #[test]
