@@ -1,6 +1,4 @@
-//! Whole clusters: simulated, in process, and as real processes; histories and checkers.
+//! Whole clusters: simulated, and as real processes.
 
-pub mod history;
-pub mod linear;
 pub mod process;
 pub mod sim;

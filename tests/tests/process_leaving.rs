@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use scatterhoard_tests::history::{lost_writes, summarize};
-use scatterhoard_tests::linear;
+use scatterhoard_check::history::{lost_writes, summarize};
+use scatterhoard_check::linear;
 use scatterhoard_tests::process::tool::run;
 use scatterhoard_tests::process::workload::Workload;
 use scatterhoard_tests::process::{Cluster, hoard, pause, wait_until};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scatterhoard_tests::history::Action;
+use scatterhoard_check::history::Action;
 use scatterhoard_tests::sim::{Cluster, Life};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use scatterhoard_tests::history::Action;
-use scatterhoard_tests::linear;
+use scatterhoard_check::history::Action;
+use scatterhoard_check::linear;
 use scatterhoard_tests::sim::{Cluster, Life, Port};
 
 const SECOND: Duration = Duration::from_secs(1);

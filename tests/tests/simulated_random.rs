@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::process::Command;
 
-use scatterhoard_tests::history::Outcome;
-use scatterhoard_tests::linear;
+use scatterhoard_check::history::Outcome;
+use scatterhoard_check::linear;
 use scatterhoard_tests::sim::{chance, walk};
 
 /// Walks unless something else is asked for, shared out to the tests of this file.

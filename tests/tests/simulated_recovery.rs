@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use scatterhoard_tests::history::{Action, Answer};
-use scatterhoard_tests::linear;
+use scatterhoard_check::history::{Action, Answer};
+use scatterhoard_check::linear;
 use scatterhoard_tests::sim::{Cluster, Port};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use super::Finish;
 use super::client::{Attempt, Client};
 use super::resp::Value;
-use crate::history::{Action, Answer, Recorder, When};
+use scatterhoard_check::history::{Action, Answer, Recorder, When};
 
 /// Pause of a client between two operations. Without it a history of half a minute is too long to judge.
 const PAUSE_MS_MAX: u64 = 12;

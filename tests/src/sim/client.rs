@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use turmoil::net::TcpStream;
 
-use crate::history::{Action, Answer, Recorder, When};
+use scatterhoard_check::history::{Action, Answer, Recorder, When};
 
 /// How long one request may take with everything that it needs: longer than a node keeps it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -23,8 +23,8 @@ use super::links::Links;
 use super::node::{Life, Machine, PEER};
 use super::observe::{self, Seen, Status};
 use super::trace::{Trace, tell_time};
-use crate::history::{Action, Answer, Operation, Recorder};
 pub use founding::Founding;
+use scatterhoard_check::history::{Action, Answer, Operation, Recorder};
 
 /// How long a message takes.
 const LATENCY_MIN: Duration = Duration::from_millis(1);

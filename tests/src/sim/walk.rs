@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use super::client::{Client, Port};
 use super::cluster::Cluster;
 use super::node::Life;
-use crate::history::{Action, Operation};
+use scatterhoard_check::history::{Action, Operation};
 
 /// Clients that ask all the time.
 const CLIENTS_COUNT: usize = 4;

@@ -7,12 +7,12 @@ use scatterhoard_node::Config;
 use turmoil::Sim;
 
 use super::{Cluster, LATENCY_MAX, LATENCY_MIN, TELLER};
-use crate::history::Recorder;
 use crate::sim::chance;
 use crate::sim::client::Port;
 use crate::sim::links::Links;
 use crate::sim::node::PEER;
 use crate::sim::trace::Trace;
+use scatterhoard_check::history::Recorder;
 
 /// Simulated time moves in such steps; messages arrive between them.
 const TICK: Duration = Duration::from_millis(4);

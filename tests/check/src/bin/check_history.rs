@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::process::ExitCode;
 
-use scatterhoard_tests::history::{self, Operation};
-use scatterhoard_tests::linear::{self, Rules, Verdict};
+use scatterhoard_check::history::{self, Operation};
+use scatterhoard_check::linear::{self, Rules, Verdict};
 
 fn main() -> ExitCode {
     match read(std::env::args().skip(1)) {
