@@ -1,0 +1,3 @@
+//! Chaos on clusters of real processes: faults, what clients saw meanwhile, a verdict and a report.
+
+pub mod campaign;
