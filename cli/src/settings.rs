@@ -194,6 +194,7 @@ fn config(settings: NodeSettings) -> Result<Config, SettingsError> {
         clients_limit: default.clients_limit,
         requirepass: settings.requirepass.filter(|password| !password.is_empty()),
         secret: settings.secret_file.map(secret).transpose()?,
+        log_bytes_max: default.log_bytes_max,
         write_timeout: span(settings.write_timeout, default.write_timeout),
         leave_timeout: span(settings.leave_timeout, default.leave_timeout),
     })

@@ -4,11 +4,13 @@
 //! membership without it that serves the table's placement, or a newer generation that stands on its own.
 //! Never because of a table alone, a timeout or silence.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_replication::{Council, Group, GroupSpec, Timers};
 use scatterhoard_ring::{Generation, GroupId, PartitionId, ReplicaId, Standing, Table};
 use scatterhoard_store::{Store, UnixMillis};
@@ -172,6 +174,7 @@ async fn found_anew(
     let lease = Duration::from_millis(table.settings.election_ms_max.into());
     core.tasks.spawn(async move {
         tokio::time::sleep(lease).await;
+        probe::at(Point::BeforeFounding).await;
         partition.group.found(epoch).await;
     });
 }
@@ -246,6 +249,8 @@ pub(crate) async fn open_partition(
         empty: Box::new(empty),
     });
     let spec = spec_of(core, table, GroupId::Partition(id), generation, replica);
+    let state: Arc<dyn Any + Send + Sync> = Arc::<Mutex<Store>>::clone(&store);
+    probe::saw(|| Event::Holds { of: spec.founded(), replica, state: &state });
     let group = core.groups.open(spec, machine, &core.tables).await;
     let (partition, queue) = Partition::new(
         slots,
@@ -275,6 +280,7 @@ fn spec_of(
         replica,
         node: core.node,
         timers: Timers::of(table),
+        log_bytes_max: core.config.log_bytes_max,
     }
 }
 
@@ -360,6 +366,8 @@ async fn is_founded(core: &Core, table: &Table, spec: &GroupSpec) -> bool {
 
 async fn close(core: &Core, held: &Held) {
     let spec = held.group.spec();
+    probe::at(Point::BeforeDrop).await;
+    probe::saw(|| Event::Dropped { of: spec.founded(), replica: spec.replica });
     core.replicas.0.lock().remove(&spec.replica);
     host(core);
     core.groups.close(spec.replica).await;

@@ -50,6 +50,9 @@ pub struct Config {
     pub requirepass: Option<String>,
     /// Authenticates peers and gossip.
     pub secret: Option<Secret>,
+    /// Bytes of a replica's log beyond which it is purged. The more, the longer may a follower be away
+    /// without a snapshot; but it is memory that the keys do not get.
+    pub log_bytes_max: usize,
     /// How long a write may take before it is in doubt.
     pub write_timeout: Duration,
     /// How long leaving may take.
@@ -93,6 +96,7 @@ impl Default for Config {
             clients_limit: usize::MAX,
             requirepass: None,
             secret: None,
+            log_bytes_max: 2 << 20,
             write_timeout: Duration::from_secs(2),
             leave_timeout: Duration::from_secs(20),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use scatterhoard_cluster::{Lane, Target};
+use scatterhoard_replication::probe::{self, Point};
 use scatterhoard_replication::{Decision, Group, ProposeError};
 use scatterhoard_ring::{Change, GroupId, NodeId, Standing, Table};
 use tokio::time::Instant;
@@ -45,6 +46,7 @@ pub(crate) fn leader_address(core: &Core, table: &Table) -> Option<SocketAddr> {
 /// As [`Group::propose`]. Every change is safe to propose again: the table refuses what it has seen.
 pub(crate) async fn propose(core: &Arc<Core>, change: &Change) -> Result<Decision, ProposeError> {
     let group = core.replicas.council().ok_or(ProposeError::NotLeader)?;
+    probe::at(Point::BeforeDecree).await;
     let outcome = decide(&group, change).await?;
     if let Ok(table) = &outcome {
         spread(core, table);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use scatterhoard_replication::probe::{self, Event, Founded, Point};
 use scatterhoard_replication::{Answer, ProposeError};
 use scatterhoard_store::{Policy, Reply, Step, UnixMillis, Write, encode_header, encode_step};
 use tokio::sync::{mpsc, oneshot};
@@ -76,12 +77,20 @@ pub(crate) async fn serve(
             // become another.
             let may_evict = under_way.is_empty();
             let (entry, answers, skipped) = gather(&core, &partition, may_evict, &mut units);
+            probe::at(Point::BeforePropose).await;
             match partition.group.propose(entry).await {
                 Ok(outcome) => {
-                    let answered = async move { answer(outcome.await, answers, skipped) };
+                    let of = partition.group.spec().founded();
+                    let answered = async move {
+                        let outcome = outcome.await;
+                        probe::at(Point::BeforeAnswer).await;
+                        answer(of, outcome, answers, skipped);
+                    };
                     under_way.push_back(answered.boxed());
                 }
-                Err(error) => answer(Err(error), answers, skipped),
+                Err(error) => {
+                    answer(partition.group.spec().founded(), Err(error), answers, skipped)
+                }
             }
         }
     }
@@ -154,7 +163,12 @@ fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMilli
     victims.len()
 }
 
-fn answer(outcome: Result<Answer, ProposeError>, answers: Answers, skipped: usize) {
+fn answer(of: Founded, outcome: Result<Answer, ProposeError>, answers: Answers, skipped: usize) {
+    match &outcome {
+        Ok(_) => probe::saw(|| Event::Acknowledged { of }),
+        Err(ProposeError::InDoubt) => probe::saw(|| Event::InDoubt { of }),
+        Err(ProposeError::NotLeader) => {}
+    }
     let replies = match outcome {
         Ok(answer) => answer.take::<Vec<Reply<'static>>>().ok_or(WriteError::InDoubt),
         Err(ProposeError::NotLeader) => Err(WriteError::NotDone),

@@ -24,6 +24,7 @@ use crate::lease::{Lease, LeaseWord};
 use crate::log::Log;
 use crate::machine::{Applier, Corrupt, Machine};
 use crate::network::{Link, Senders};
+use crate::probe::{self, Event, Founded};
 use crate::raft::{self, Answer, Payload, Raft, Seat, epoch_of};
 use crate::wire::Header;
 use crate::{Timers, keeper};
@@ -48,6 +49,17 @@ pub struct GroupSpec {
     pub node: NodeId,
     /// The cluster's timers.
     pub timers: Timers,
+    /// A log above this is purged. Every replica of every group keeps as much, so it is memory that the
+    /// keys do not get; and the larger it is, the longer may a follower be away without a snapshot.
+    pub log_bytes_max: usize,
+}
+
+impl GroupSpec {
+    /// Which founding of which group.
+    #[must_use]
+    pub const fn founded(&self) -> Founded {
+        Founded { group: self.group, generation: self.generation }
+    }
 }
 
 /// Who leads a group, as one replica of it knows.
@@ -151,7 +163,9 @@ impl Group {
             },
             log: log.clone(),
         };
-        let applier = Applier::new(Arc::clone(&machine));
+        let (of, replica) = (spec.founded(), spec.replica);
+        probe::saw(|| Event::Opened { of, replica });
+        let applier = Applier::new(of, replica, Arc::clone(&machine));
         let config = raft::config(spec.timers);
         let raft = Raft::new(spec.replica, config, senders, log.clone(), applier)
             .await
@@ -180,6 +194,7 @@ impl Group {
     /// itself and lead alone.
     pub async fn found(&self, epoch: Epoch) {
         self.founding.store(true, Ordering::SeqCst);
+        probe::saw(|| Event::Founding { of: self.spec.founded() });
         let seat = Seat { node: self.spec.node, epoch };
         let founders = BTreeMap::from([(self.spec.replica, seat)]);
         if let Err(error) = self.raft.initialize(founders).await {

@@ -367,7 +367,8 @@ mod tests {
         let (generation, replica) = (Generation::new(1), ReplicaId::new(7));
         let group = GroupId::Partition(PartitionId::new(0));
         let timers = Timers { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 450 };
-        let spec = GroupSpec { cluster, group, generation, replica, node, timers };
+        let spec =
+            GroupSpec { cluster, group, generation, replica, node, timers, log_bytes_max: 2 << 20 };
         let group = groups.open(spec, Arc::new(Counter), &Tables::default()).await;
         group.found(Epoch { generation, index: 0 }).await;
         (groups, group)

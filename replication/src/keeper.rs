@@ -8,17 +8,15 @@ use openraft::async_runtime::WatchReceiver;
 use scatterhoard_ring::ReplicaId;
 
 use crate::group::Group;
+use crate::probe::{self, Event};
 use crate::raft::Raft;
 
 /// How often a log is measured.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A log above this is purged. Every replica of every group keeps as much, so it is memory that the
-/// keys do not get; and the larger it is, the longer may a follower be away without a snapshot.
-const LOG_BYTES_HIGH: usize = 2 << 20;
-
-/// A purge leaves this much, so that a follower that was away for a moment needs no snapshot.
-const LOG_BYTES_LOW: usize = 1 << 20;
+/// A purge leaves this part of what a log may have, so that a follower that was away for a moment needs no
+/// snapshot.
+const PART_LEFT: usize = 2;
 
 /// A log that no follower needs is purged above this, whole.
 const LOG_BYTES_ALONE: usize = 128 << 10;
@@ -43,21 +41,24 @@ pub(crate) async fn keep(group: Arc<Group>) {
             () = group.ended().cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let bytes = group.log().size().bytes;
-        if group.is_alone() && bytes > LOG_BYTES_ALONE {
+        let (bytes, bytes_max) = (group.log().size().bytes, group.spec().log_bytes_max);
+        if group.is_alone() && bytes > LOG_BYTES_ALONE.min(bytes_max) {
             purge_all(group.raft()).await;
-        } else if bytes > LOG_BYTES_HIGH {
+        } else if bytes > bytes_max {
             purge(&group).await;
         }
     }
 }
 
 async fn purge(group: &Group) {
-    let Some(wanted) = group.log().excess_over(LOG_BYTES_LOW) else { return };
+    let Some(wanted) = group.log().excess_over(group.spec().log_bytes_max / PART_LEFT) else {
+        return;
+    };
     let needed = needed_from(group.raft());
     let forced = group.log().excess_over(LOG_BYTES_MAX).unwrap_or(0);
     let upto = wanted.min(needed).max(forced);
     if upto >= group.log().size().first {
+        probe::saw(|| Event::Purged { of: group.spec().founded() });
         mark_and_purge(group.raft(), upto).await;
     }
 }

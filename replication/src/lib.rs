@@ -11,6 +11,7 @@ mod lease;
 mod log;
 mod machine;
 mod network;
+pub mod probe;
 mod raft;
 mod steward;
 mod tables;

@@ -8,8 +8,10 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use scatterhoard_ring::ReplicaId;
 
-use crate::raft::{Answer, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::probe::{self, Event, Founded};
+use crate::raft::{Answer, LogId, Payload, Seat, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// What a log adds up to. Two machines exist: the council's table and a partition's store.
 ///
@@ -65,6 +67,8 @@ pub(crate) enum SnapshotHandle {
 /// openraft's state machine: the log position, the membership, and the machine behind.
 #[derive(Clone)]
 pub(crate) struct Applier {
+    of: Founded,
+    replica: ReplicaId,
     machine: Arc<dyn Machine>,
     place: Arc<Mutex<Place>>,
 }
@@ -77,8 +81,8 @@ struct Place {
 }
 
 impl Applier {
-    pub(crate) fn new(machine: Arc<dyn Machine>) -> Self {
-        Self { machine, place: Arc::default() }
+    pub(crate) fn new(of: Founded, replica: ReplicaId, machine: Arc<dyn Machine>) -> Self {
+        Self { of, replica, machine, place: Arc::default() }
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -102,25 +106,24 @@ impl RaftStateMachine<Types> for Applier {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let mut answer = Answer::NONE;
-            let mut membership = None;
-            match entry.payload {
-                EntryPayload::Blank => {}
-                EntryPayload::Normal(payload) => {
-                    answer = self
-                        .machine
-                        .apply(entry.log_id.index, &payload.0, responder.is_some())
-                        .map_err(io::Error::other)?;
-                }
-                EntryPayload::Membership(changed) => {
-                    membership = Some(StoredMembership::new(Some(entry.log_id), changed));
-                }
+            if let EntryPayload::Normal(payload) = &entry.payload {
+                answer = self
+                    .machine
+                    .apply(entry.log_id.index, &payload.0, responder.is_some())
+                    .map_err(io::Error::other)?;
             }
+            probe::saw(|| Event::Applied {
+                of: self.of,
+                replica: self.replica,
+                entry: standing(entry.log_id),
+                payload: told(&entry.payload),
+            });
             {
                 // Both at once: a snapshot marked in between would name a membership it has not seen.
                 let mut place = self.place.lock();
                 place.applied = Some(entry.log_id);
-                if let Some(membership) = membership {
-                    place.membership = membership;
+                if let EntryPayload::Membership(changed) = entry.payload {
+                    place.membership = StoredMembership::new(Some(entry.log_id), changed);
                 }
             }
             if let Some(responder) = responder {
@@ -143,6 +146,10 @@ impl RaftStateMachine<Types> for Applier {
             return Err(io::Error::other("a live snapshot was handed to its own replica"));
         };
         self.machine.install(staged.finish());
+        if let Some(last) = meta.last_log_id {
+            let entry = standing(last);
+            probe::saw(|| Event::Installed { of: self.of, replica: self.replica, entry });
+        }
         let mut place = self.place.lock();
         place.applied = meta.last_log_id;
         place.membership = meta.last_membership.clone();
@@ -156,6 +163,21 @@ impl RaftStateMachine<Types> for Applier {
             meta,
             snapshot: SnapshotHandle::Live(Arc::clone(&self.machine)),
         }))
+    }
+}
+
+fn standing(at: LogId) -> probe::Entry {
+    probe::Entry { term: at.leader_id.term, leader: at.leader_id.node_id, index: at.index }
+}
+
+fn told(payload: &EntryPayload<Payload, ReplicaId, Seat>) -> probe::Payload<'_> {
+    match payload {
+        EntryPayload::Blank => probe::Payload::Blank,
+        EntryPayload::Normal(payload) => probe::Payload::Normal(&payload.0),
+        EntryPayload::Membership(membership) => probe::Payload::Membership {
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+        },
     }
 }
 

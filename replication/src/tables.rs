@@ -5,6 +5,8 @@ use std::sync::Arc;
 use scatterhoard_ring::Table;
 use tokio::sync::watch;
 
+use crate::probe::{self, Event};
+
 /// Holds the newest table. Its epoch never goes back. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Tables(Arc<watch::Sender<Option<Arc<Table>>>>);
@@ -17,6 +19,7 @@ impl Tables {
                 .as_ref()
                 .is_none_or(|held| held.cluster == table.cluster && held.epoch < table.epoch);
             if newer {
+                probe::saw(|| Event::Table { table: &table });
                 *held = Some(table);
             }
             newer

@@ -4,21 +4,29 @@
 //! for random schedules of faults, whose histories are judged afterwards. Equal seeds give equal runs, as
 //! long as all chance comes from the seed: turmoil seeds tokio's and its own, [`chance`] the system's.
 //!
-//! What a simulation does not show: a process that is stopped while its clock runs on, monotonic clocks
-//! that drift, and TCP that sends again what was lost.
+//! The processes of a cluster have runtimes of their own ([`process`]), which can be stopped whole while their
+//! clocks run on, at any time or at a named point, and whose clocks can run too fast or too slowly. They
+//! meet the network through their machines ([`kernel`]). Whatever a story or a walk is about, invariants are
+//! checked at every event ([`audit`]).
+//!
+//! What a simulation does not show: TCP that sends again what was lost, and several threads.
 
+mod audit;
 pub mod chance;
 mod client;
 mod clock;
 mod cluster;
+mod kernel;
 mod links;
 mod net;
 mod node;
 mod observe;
+mod process;
 mod rogue;
 mod trace;
 pub mod walk;
 
+pub use audit::Counts;
 pub use client::{Client, Port, Told};
 pub use clock::SimClock;
 pub use cluster::{Cluster, Founding};

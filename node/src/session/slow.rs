@@ -12,6 +12,7 @@ use scatterhoard_command::{
     Command, CrossSlot, Merge, Split, encode_reply, slot_of_read, slot_of_write, split_read,
     split_write,
 };
+use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Protocol};
 use scatterhoard_ring::{NodeId, Slot};
 use scatterhoard_store::{OpError, Read, Reply, Step, Write, encode_step};
@@ -250,15 +251,20 @@ impl Patience {
     ) -> Option<Served> {
         match op {
             Op::Read(read) => {
-                let now = Instant::now();
+                let (now, of) = (Instant::now(), partition.group.spec().founded());
                 if let Some(lease) = partition.lease(now) {
                     let served = self.read_now(partition, slot, read);
+                    probe::at(Point::AfterRead).await;
                     if partition.group.lease_holds(lease, Instant::now()) {
+                        probe::saw(|| Event::Answered { of, by_lease: true });
                         return Some(self.held(served));
                     }
+                    probe::saw(|| Event::LeaseLost { of });
                 }
                 let by = (now + PATIENCE).min(self.end);
                 partition.read_index(by).await.ok()?;
+                probe::at(Point::AfterReadIndex).await;
+                probe::saw(|| Event::Answered { of, by_lease: false });
                 Some(self.held(self.read_now(partition, slot, read)))
             }
             Op::Write(write) => {

@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::{Group, Leader, Leadership};
 use crate::lease::lease_length;
+use crate::probe::{self, Event};
 use crate::raft::{self, LogId};
 
 /// How often a leader looks whether its quorum has acknowledged something newer. A lease lasts 360 ms
@@ -97,6 +98,8 @@ impl Group {
             let changed = *before != seen.leadership;
             if changed && seen.leadership.ready {
                 self.machine.begin_to_lead();
+                let (replica, term) = (self.spec.replica, seen.leadership.term);
+                probe::saw(|| Event::Leads { of: self.spec.founded(), replica, term });
             }
             if changed && (seen.leadership.ready != before.ready) {
                 let event = if seen.leadership.ready { "gained" } else { "lost" };

@@ -1,6 +1,7 @@
-//! A wall clock in simulated time, which a test can set wrong.
+//! Simulated time, and wall clocks that a test can set wrong.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use scatterhoard_node::WallClock;
@@ -9,12 +10,26 @@ use scatterhoard_store::UnixMillis;
 /// The wall time at which every simulation begins: a day in 2026, in milliseconds since 1970.
 const START_MS: u64 = 1_780_000_000_000;
 
+thread_local! {
+    static ELAPSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Simulated time since the beginning, on this thread.
+pub(super) fn elapsed() -> Duration {
+    ELAPSED.get()
+}
+
+/// Says how much simulated time has gone by.
+pub(super) fn tell_time(elapsed: Duration) {
+    ELAPSED.set(elapsed);
+}
+
 /// The wall clock of one simulated machine. Outlives its processes.
 #[derive(Debug, Default)]
 pub struct SimClock {
     offset_ms: AtomicI64,
-    /// The simulated time that was seen last, for when nothing is being simulated.
-    latest_ms: AtomicU64,
+    /// Of a million milliseconds, so many too many.
+    drift_ppm: AtomicI64,
 }
 
 impl SimClock {
@@ -23,15 +38,18 @@ impl SimClock {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX / 4);
         self.offset_ms.fetch_add(if back { -by } else { by }, Ordering::SeqCst);
     }
+
+    /// From the beginning on the clock has run too fast by so much of a million, or too slowly.
+    pub fn drift(&self, ppm: i32) {
+        self.drift_ppm.store(ppm.into(), Ordering::SeqCst);
+    }
 }
 
 impl WallClock for SimClock {
     fn now(&self) -> UnixMillis {
-        if let Some(elapsed) = turmoil::sim_elapsed() {
-            let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX / 4);
-            self.latest_ms.fetch_max(elapsed, Ordering::SeqCst);
-        }
-        let right = START_MS + self.latest_ms.load(Ordering::SeqCst);
-        UnixMillis::new(right.saturating_add_signed(self.offset_ms.load(Ordering::SeqCst)))
+        let elapsed_ms = i64::try_from(elapsed().as_millis()).unwrap_or(i64::MAX / 4);
+        let drift_ms = elapsed_ms * self.drift_ppm.load(Ordering::SeqCst) / 1_000_000;
+        let shown = elapsed_ms + drift_ms + self.offset_ms.load(Ordering::SeqCst);
+        UnixMillis::new(START_MS.saturating_add_signed(shown))
     }
 }

@@ -12,23 +12,32 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use scatterhoard_node::Config;
+use scatterhoard_replication::probe::Point;
 use scatterhoard_ring::Slot;
 use tokio::sync::mpsc;
 use turmoil::Sim;
 
 use super::SimClock;
+use super::audit::{Audit, Counts, Whose};
 use super::client::{Client, Port, Told};
+use super::clock::tell_time;
 use super::links::Links;
 use super::node::{Life, Machine, PEER};
 use super::observe::{self, Seen, Status};
-use super::trace::{Trace, tell_time};
+use super::process::{self, Process};
+use super::trace::Trace;
 pub use founding::Founding;
 use scatterhoard_check::history::{Action, Answer, Operation, Recorder};
 
 /// How long a message takes.
 const LATENCY_MIN: Duration = Duration::from_millis(1);
 const LATENCY_MAX: Duration = Duration::from_millis(8);
+
+/// Simulated time moves in such steps; messages arrive between them.
+const TICK: Duration = Duration::from_millis(4);
 
 /// How long anything may take that a story waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,6 +64,9 @@ pub struct Cluster {
     teller: Option<Client>,
     trace: Option<Trace>,
     events: Vec<String>,
+    audit: Audit,
+    /// In which order processes run.
+    rng: StdRng,
     /// Raft cores that were killed.
     killed_count: u64,
 }
@@ -156,7 +168,7 @@ impl Cluster {
         self.note(format!("crash n{node}"));
         let machine = Rc::clone(self.machine(node));
         self.links.switch_off(&self.sim, machine.ip);
-        machine.set_starts(false);
+        machine.kill();
         self.sim.crash(machine.ip);
         self.sim.bounce(machine.ip);
     }
@@ -164,20 +176,54 @@ impl Cluster {
     /// A process is killed: what it sent before still arrives, and its connections are closed.
     pub fn kill(&mut self, node: usize) {
         self.note(format!("kill n{node}"));
-        let machine = Rc::clone(self.machine(node));
-        machine.set_starts(false);
-        self.sim.crash(machine.ip);
-        self.sim.bounce(machine.ip);
+        self.machine(node).kill();
+    }
+
+    /// A process is stopped, and its clock goes on: it does nothing until [`Self::resume`].
+    pub fn pause(&mut self, node: usize) {
+        self.note(format!("pause n{node}"));
+        self.machine(node).with_process(Process::hold);
+    }
+
+    /// A process that was stopped goes on.
+    pub fn resume(&mut self, node: usize) {
+        self.note(format!("resume n{node}"));
+        self.machine(node).with_process(Process::release);
+    }
+
+    /// When the process next comes to this point it is stopped there, until [`Self::resume`].
+    pub fn pause_at(&mut self, node: usize, point: Point) {
+        self.note(format!("n{node} is to be paused at {point:?}"));
+        process::arm(node, point);
+    }
+
+    /// Whether a process is stopped.
+    #[must_use]
+    pub fn is_paused(&self, node: usize) -> bool {
+        self.machine(node).with_process(|process| process.is_held()).unwrap_or(false)
+    }
+
+    /// The monotonic clock of a node runs at this pace from now on; 1.0 is right.
+    pub fn set_pace(&mut self, node: usize, pace: f64) {
+        self.note(format!("the clock of n{node} runs at {pace:.3}"));
+        self.machine(node).set_pace(pace);
+    }
+
+    /// Of a thousand datagrams that a node sends, so many come twice, and so many late, until
+    /// [`Self::heal`].
+    pub fn shuffle_datagrams(&mut self, node: usize, twice: u32, late: u32) {
+        self.note(format!("n{node}'s datagrams: {twice} ‰ come twice, {late} ‰ late"));
+        let mischief = &self.machine(node).mischief;
+        mischief.twice.set(twice);
+        mischief.late.set(late);
     }
 
     /// Starts the node again: same name and addresses, a new life.
     pub fn restart(&mut self, node: usize) {
         self.note(format!("restart n{node}"));
         let machine = Rc::clone(self.machine(node));
-        machine.set_starts(true);
-        self.sim.crash(machine.ip);
+        machine.start();
         self.links.switch_on(&self.sim, machine.ip);
-        self.sim.bounce(machine.ip);
     }
 
     /// Asks a node to leave.
@@ -248,6 +294,10 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.note("heal".to_owned());
         self.sim.set_fail_rate(0.0);
+        for machine in &self.machines {
+            machine.mischief.twice.set(0);
+            machine.mischief.late.set(0);
+        }
         for node in std::mem::take(&mut self.slow) {
             self.set_latency(node, LATENCY_MIN, LATENCY_MAX);
         }
@@ -457,6 +507,37 @@ impl Cluster {
         }
     }
 
+    /// Waits until all replicas of each partition hold the same, and count right what it takes.
+    ///
+    /// # Panics
+    /// If that takes longer than two minutes.
+    #[track_caller]
+    pub fn converge(&mut self) {
+        let mut differs = String::new();
+        let by = self.elapsed() + PATIENCE;
+        while self.elapsed() < by {
+            let machines = self.machines.clone();
+            let live = |whose: Whose| machines[whose.machine - 1].lives(whose.life);
+            match self.audit.compare_replicas(live) {
+                Ok(()) => return,
+                Err(reason) => differs = reason,
+            }
+            self.wait(Duration::from_millis(200));
+        }
+        panic!("replicas differ after {PATIENCE:?}: {differs}");
+    }
+
+    /// What really happened, and how often.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.audit.counts()
+    }
+
+    /// Counts something that was done to the cluster.
+    pub fn count(&mut self, what: &str) {
+        self.audit.count(what);
+    }
+
     /// What was done to the cluster, and when.
     #[must_use]
     pub fn events(&self) -> &[String] {
@@ -482,6 +563,12 @@ impl Cluster {
         if let Err(error) = self.sim.step() {
             panic!("a host of the simulation ended: {error}");
         }
+        let mut order: Vec<_> = (0..self.machines.len()).collect();
+        order.shuffle(&mut self.rng);
+        for at in order {
+            self.machines[at].step(TICK, &self.audit);
+        }
+        self.audit.assert_unbroken();
     }
 
     /// Why the cluster is not settled; `None` if it is.
@@ -566,13 +653,12 @@ impl Cluster {
     }
 
     fn add_machine(&mut self, node: usize, join: Vec<String>) {
-        let name = format!("n{node}");
         let ip = self.address_of(node);
         let seed = self.seed.wrapping_mul(1009).wrapping_add(node as u64);
-        let machine = Machine::new(name.clone(), ip, seed, self.config.clone());
+        let machine = Machine::new(node, ip, seed, self.config.clone());
         machine.set_join(join);
         let runs = Rc::clone(&machine);
-        self.sim.host(name, move || Rc::clone(&runs).run());
+        self.sim.host(format!("n{node}"), move || Rc::clone(&runs).run());
         self.links.add_host(ip);
         self.machines.push(machine);
     }

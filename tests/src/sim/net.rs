@@ -41,13 +41,15 @@ impl Network for TurmoilNet {
     }
 
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        async move {
-            let addr = host.parse();
-            addr.map(|addr| vec![addr])
-                .map_err(|_| io::Error::new(io::ErrorKind::NotFound, host.to_owned()))
-        }
-        .boxed()
+        resolve_literally(host)
     }
+}
+
+/// No name is known but addresses themselves.
+pub(super) fn resolve_literally(host: &str) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>> {
+    let addr = host.parse().map(|addr| vec![addr]);
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, host.to_owned());
+    std::future::ready(addr.map_err(|_| unknown())).boxed()
 }
 
 struct SimListener {

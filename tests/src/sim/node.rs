@@ -6,13 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scatterhoard_node::{Config, Environment, Node};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use scatterhoard_node::{Config, Environment};
+use tokio::sync::{Notify, mpsc};
 use tracing::info;
 
+use super::audit::Audit;
 use super::client::Port;
 use super::clock::SimClock;
-use super::net::TurmoilNet;
+use super::kernel::{self, Call, MachineNet, Mischief};
+use super::process::{Lines, Process};
 
 /// Where a node serves HTTP.
 pub(super) const HTTP: u16 = 8379;
@@ -39,21 +42,28 @@ pub enum Life {
 
 /// A machine: what outlives its processes.
 pub(super) struct Machine {
+    number: usize,
     pub(super) name: String,
     pub(super) ip: IpAddr,
     pub(super) clock: Arc<SimClock>,
+    pub(super) mischief: Rc<Mischief>,
     seed: u64,
     config: RefCell<Config>,
-    /// Whether a process is started when the machine is.
+    /// Whether a process is to be started.
     starts: Cell<bool>,
     lives: Cell<u64>,
-    life: RefCell<Life>,
-    leave: Notify,
+    pace: Cell<f64>,
+    /// The way to the operating system, while the machine has power.
+    calls: RefCell<Option<mpsc::UnboundedSender<Call>>>,
+    process: RefCell<Option<Process>>,
+    life: Arc<Mutex<Life>>,
+    leave: RefCell<Arc<Notify>>,
 }
 
 impl Machine {
-    pub(super) fn new(name: String, ip: IpAddr, seed: u64, config: Config) -> Rc<Self> {
+    pub(super) fn new(number: usize, ip: IpAddr, seed: u64, config: Config) -> Rc<Self> {
         let at = |port| SocketAddr::new(ip, port);
+        let name = format!("n{number}");
         let config = Config {
             name: config.name.clone().or_else(|| Some(name.clone())),
             listen: at(Port::Cluster.number()),
@@ -63,25 +73,25 @@ impl Machine {
             ..config
         };
         Rc::new(Self {
+            number,
             name,
             ip,
             clock: Arc::default(),
+            mischief: Rc::default(),
             seed,
             config: RefCell::new(config),
             starts: Cell::new(true),
             lives: Cell::new(0),
-            life: RefCell::new(Life::Entering),
-            leave: Notify::new(),
+            pace: Cell::new(1.0),
+            calls: RefCell::default(),
+            process: RefCell::default(),
+            life: Arc::new(Mutex::new(Life::Entering)),
+            leave: RefCell::default(),
         })
     }
 
     pub(super) fn life(&self) -> Life {
-        self.life.borrow().clone()
-    }
-
-    pub(super) fn set_starts(&self, starts: bool) {
-        self.starts.set(starts);
-        self.life.replace(if starts { Life::Entering } else { Life::None });
+        self.life.lock().clone()
     }
 
     pub(super) fn set_join(&self, join: Vec<String>) {
@@ -90,43 +100,76 @@ impl Machine {
 
     /// Asks the process to leave.
     pub(super) fn ask_to_leave(&self) {
-        self.leave.notify_one();
+        self.leave.borrow().notify_one();
     }
 
-    /// What runs on the machine. It never ends, so that the machine goes on to refuse connections when
-    /// its process has.
+    /// Ends the process at once. What it sent before still leaves the machine, if that has power.
+    pub(super) fn kill(&self) {
+        self.starts.set(false);
+        self.process.take();
+        *self.life.lock() = Life::None;
+    }
+
+    /// A process is started as soon as the machine can.
+    pub(super) fn start(&self) {
+        self.process.take();
+        self.starts.set(true);
+        *self.life.lock() = Life::Entering;
+    }
+
+    /// What the operating system does, from when the machine gets power until it has none.
     pub(super) async fn run(self: Rc<Self>) -> turmoil::Result {
-        if self.starts.get() {
-            let ended = self.live().await;
-            info!(name = self.name, ?ended, "the process has ended");
-            self.life.replace(ended);
-        }
+        let (calls, asked) = mpsc::unbounded_channel();
+        self.calls.replace(Some(calls));
+        kernel::run(asked, self.seed, Rc::clone(&self.mischief)).await;
         std::future::pending().await
     }
 
-    async fn live(&self) -> Life {
+    /// Lets the process live for so long, if there is one.
+    pub(super) fn step(&self, tick: Duration, audit: &Audit) {
+        let mut process = self.process.borrow_mut();
+        if let Some(running) = &mut *process {
+            if let Some(ended) = running.step(tick) {
+                info!(name = self.name, ?ended, "the process has ended");
+                *self.life.lock() = ended;
+                process.take();
+            }
+        } else if self.starts.take() {
+            *process = self.give_birth();
+            if process.is_some() {
+                audit.begins(self.number);
+            }
+            self.starts.set(process.is_none());
+        }
+    }
+
+    /// Whether this life, counted from 1, is the one that runs now.
+    pub(super) fn lives(&self, life: u64) -> bool {
+        self.lives.get() == life && self.process.borrow().is_some()
+    }
+
+    /// Does something with the process, if there is one.
+    pub(super) fn with_process<T>(&self, work: impl FnOnce(&mut Process) -> T) -> Option<T> {
+        self.process.borrow_mut().as_mut().map(work)
+    }
+
+    /// From now on the monotonic clock of the machine runs at this pace; the right one is 1.0.
+    pub(super) fn set_pace(&self, pace: f64) {
+        self.pace.set(pace);
+        let _none = self.with_process(|process| process.set_pace(pace));
+    }
+
+    fn give_birth(&self) -> Option<Process> {
+        let calls = self.calls.borrow().clone()?;
         self.lives.set(self.lives.get() + 1);
         // No two lives have the same chance.
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(self.lives.get());
-        let wall = Arc::clone(&self.clock);
-        let environment = Environment { net: Arc::new(TurmoilNet), wall, seed };
+        let (net, wall) = (Arc::new(MachineNet::new(calls)), Arc::clone(&self.clock));
+        let environment = Environment { net, wall, seed };
+        let leave = Arc::new(Notify::new());
+        self.leave.replace(Arc::clone(&leave));
+        let lines = Lines { leave, life: Arc::clone(&self.life) };
         let config = self.config.borrow().clone();
-        let patience: Duration = config.leave_timeout;
-        let node = match Node::start(config, environment).await {
-            Ok(node) => node,
-            Err(error) => return Life::Refused(error.to_string()),
-        };
-        info!(name = self.name, node = %node.id(), "a member");
-        self.life.replace(Life::Member);
-        let ended = tokio::select! {
-            biased;
-            () = node.stopped() => Life::Dismissed,
-            () = self.leave.notified() => {
-                node.leave(patience).await;
-                Life::Left
-            }
-        };
-        node.shutdown().await;
-        ended
+        Some(Process::start(self.number, config, environment, lines, self.pace.get()))
     }
 }

@@ -1,6 +1,5 @@
 //! What happened in a simulation, line by line, for people and to compare runs.
 
-use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -47,10 +46,6 @@ impl Trace {
     }
 }
 
-thread_local! {
-    static ELAPSED: RefCell<std::time::Duration> = const { RefCell::new(std::time::Duration::ZERO) };
-}
-
 /// Simulated time, in seconds.
 struct Elapsed;
 
@@ -59,13 +54,8 @@ impl tracing_subscriber::fmt::time::FormatTime for Elapsed {
         &self,
         out: &mut tracing_subscriber::fmt::format::Writer<'_>,
     ) -> std::fmt::Result {
-        write!(out, "{:9.3}", ELAPSED.with_borrow(std::time::Duration::as_secs_f64))
+        write!(out, "{:9.3}", super::clock::elapsed().as_secs_f64())
     }
-}
-
-/// Says how much simulated time has gone by.
-pub(super) fn tell_time(elapsed: std::time::Duration) {
-    ELAPSED.set(elapsed);
 }
 
 impl io::Write for Lines {

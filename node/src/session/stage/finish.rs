@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use scatterhoard_command::encode_reply;
 use scatterhoard_replication::Lease;
+use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_resp::{Encoder, Protocol};
 use scatterhoard_store::Reply;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -29,6 +30,9 @@ impl Stage {
         out: &mut Vec<u8>,
         mut each: impl FnMut(Outcome, usize),
     ) {
+        if !self.leases.is_empty() {
+            probe::at(Point::AfterRead).await;
+        }
         let held = self.held();
         if !self.waits() && held.iter().all(|&held| held) {
             // The common pipeline of reads: nothing to wait for, nothing to put in order.
@@ -157,8 +161,15 @@ impl Stage {
             return Vec::new();
         }
         let now = Instant::now();
-        let holds =
-            |(partition, lease): &(Arc<Partition>, Lease)| partition.group.lease_holds(*lease, now);
+        let holds = |(partition, lease): &(Arc<Partition>, Lease)| {
+            let holds = partition.group.lease_holds(*lease, now);
+            let of = partition.group.spec().founded();
+            probe::saw(|| match holds {
+                true => Event::Answered { of, by_lease: true },
+                false => Event::LeaseLost { of },
+            });
+            holds
+        };
         self.leases.iter().map(holds).collect()
     }
 

@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use scatterhoard_node::Config;
 use turmoil::Sim;
 
-use super::{Cluster, LATENCY_MAX, LATENCY_MIN, TELLER};
+use super::{Cluster, LATENCY_MAX, LATENCY_MIN, TELLER, TICK};
+use crate::sim::audit::Audit;
 use crate::sim::chance;
 use crate::sim::client::Port;
 use crate::sim::links::Links;
 use crate::sim::node::PEER;
 use crate::sim::trace::Trace;
 use scatterhoard_check::history::Recorder;
-
-/// Simulated time moves in such steps; messages arrive between them.
-const TICK: Duration = Duration::from_millis(4);
 
 /// Segments on their way on one connection, and connections that wait to be accepted. turmoil panics
 /// where too many connections wait.
@@ -96,6 +96,8 @@ impl Founding {
             teller: None,
             trace,
             events: Vec::new(),
+            audit: Audit::begin(),
+            rng: StdRng::seed_from_u64(seed),
             killed_count: 0,
         };
         // All node's addresses come first, so that the first node's is the lowest.
