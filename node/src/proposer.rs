@@ -155,6 +155,9 @@ fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMilli
     }
     let wanted = over + EVICT_BYTES_MIN;
     let victims = partition.store.lock().victims(policy, wanted, &mut || core.chance.roll(), now);
+    if !victims.is_empty() {
+        probe::saw(|| Event::Evicted { of: partition.group.spec().founded() });
+    }
     for victim in &victims {
         let write = Write::Evict { keys: vec![&victim.key] };
         encode_step(bytes, &Step { slot: victim.slot, write });

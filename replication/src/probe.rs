@@ -119,6 +119,11 @@ pub enum Event<'a> {
         /// The group.
         of: Founded,
     },
+    /// A leader chose keys to be evicted.
+    Evicted {
+        /// The group.
+        of: Founded,
+    },
     /// A write was answered as in doubt.
     InDoubt {
         /// The group.

@@ -165,12 +165,46 @@ impl Client {
         told
     }
 
+    /// Asks without recording it.
+    pub async fn ask_unseen(&mut self, action: Action) -> Told {
+        self.serve(&action).await
+    }
+
+    /// Asks for several things at once, of one node and on one connection, and follows no redirection.
+    pub async fn pipeline(&mut self, actions: Vec<Action>) -> Vec<Told> {
+        let begin = |action: &Action| self.recorder.begin(self.number, action.clone(), now());
+        let pending: Vec<_> = actions.iter().map(begin).collect();
+        let requests: Vec<u8> = actions.iter().flat_map(encoded).collect();
+        let to = self.entries[self.first];
+        let by = Instant::now() + PATIENCE;
+        let replies = self.call(to, &requests, actions.len(), by).await;
+        let mut replies = replies.map(Vec::into_iter);
+        let mut all_told = Vec::with_capacity(actions.len());
+        for (action, pending) in actions.iter().zip(pending) {
+            let told = match &mut replies {
+                Ok(replies) => told(action, replies.next().expect("one for each")),
+                Err(Lost::Unsent(reason)) => Told::Refused(reason.clone()),
+                Err(Lost::Sent(reason)) => Told::InDoubt(reason.clone()),
+            };
+            match &told {
+                Told::Done(answer) => pending.done(answer.clone(), now()),
+                Told::Refused(_) => pending.refused(now()),
+                Told::InDoubt(_) => pending.unknown(),
+            }
+            all_told.push(told);
+        }
+        all_told
+    }
+
+    /// Which client it is.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
     async fn serve(&mut self, action: &Action) -> Told {
         let deadline = Instant::now() + PATIENCE;
-        let words = words_of(action);
-        let mut request = Vec::new();
-        let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
-        Encoder::new(&mut request, Protocol::Resp2).request(Args::from(&words));
+        let request = encoded(action);
         let mut to = self.entries[self.first];
         let mut hops = 0;
         loop {
@@ -178,7 +212,8 @@ impl Client {
                 true => deadline.min(Instant::now() + READ_PATIENCE),
                 false => deadline,
             };
-            let again = match self.call(to, &request, by).await {
+            let replies = self.call(to, &request, 1, by).await;
+            let again = match replies.map(|mut replies| replies.remove(0)) {
                 // A read that got lost can be asked again: it changes nothing.
                 Err(Lost::Sent(reason)) if !action.is_read() || Instant::now() >= deadline => {
                     return Told::InDoubt(reason);
@@ -204,22 +239,23 @@ impl Client {
         }
     }
 
-    /// One request and its reply on a connection that is kept if all goes well.
+    /// So many requests and their replies on a connection that is kept if all goes well.
     async fn call(
         &mut self,
         to: SocketAddr,
-        request: &[u8],
+        requests: &[u8],
+        count: usize,
         deadline: Instant,
-    ) -> Result<Value, Lost> {
+    ) -> Result<Vec<Value>, Lost> {
         let mut connection = match self.connections.remove(&to) {
             Some(connection) => connection,
             None => connect(to, deadline).await.map_err(Lost::Unsent)?,
         };
-        let replied = timeout_at(deadline, connection.exchange(request)).await;
+        let replied = timeout_at(deadline, connection.exchange(requests, count)).await;
         match replied {
-            Ok(Ok(value)) => {
+            Ok(Ok(values)) => {
                 self.connections.insert(to, connection);
-                Ok(value)
+                Ok(values)
             }
             Ok(Err(error)) => Err(Lost::Sent(format!("connection to {to}: {error}"))),
             Err(_) => Err(Lost::Sent(format!("no reply from {to}"))),
@@ -228,13 +264,18 @@ impl Client {
 }
 
 impl Connection {
-    async fn exchange(&mut self, request: &[u8]) -> std::io::Result<Value> {
-        self.stream.write_all(request).await?;
+    async fn exchange(&mut self, requests: &[u8], count: usize) -> std::io::Result<Vec<Value>> {
+        self.stream.write_all(requests).await?;
+        let mut values = Vec::with_capacity(count);
         loop {
             let decoded = Value::decode(&self.received, ReplyLimits::DEFAULT);
             if let Some((value, length)) = decoded.map_err(std::io::Error::other)? {
                 self.received.drain(..length);
-                return Ok(value);
+                values.push(value);
+                if values.len() == count {
+                    return Ok(values);
+                }
+                continue;
             }
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -302,7 +343,16 @@ fn value_of(reply: Value) -> Option<Bytes> {
     }
 }
 
-/// The command.
+/// The command, as it is sent.
+fn encoded(action: &Action) -> Vec<u8> {
+    let words = words_of(action);
+    let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+    let mut request = Vec::new();
+    Encoder::new(&mut request, Protocol::Resp2).request(Args::from(&words));
+    request
+}
+
+/// The words of the command.
 fn words_of(action: &Action) -> Vec<Bytes> {
     let word = |text: &'static str| Bytes::from_static(text.as_bytes());
     let number = |number: String| Bytes::from(number);

@@ -2,6 +2,7 @@
 
 mod cores;
 mod founding;
+mod lurking;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ use super::observe::{self, Seen, Status};
 use super::process::{self, Process};
 use super::trace::Trace;
 pub use founding::Founding;
+use lurking::Lurking;
 use scatterhoard_check::history::{Action, Answer, Operation, Recorder};
 
 /// How long a message takes.
@@ -65,6 +67,7 @@ pub struct Cluster {
     trace: Option<Trace>,
     events: Vec<String>,
     audit: Audit,
+    lurking: Option<Lurking>,
     /// In which order processes run.
     rng: StdRng,
     /// Raft cores that were killed.
@@ -182,7 +185,9 @@ impl Cluster {
     /// A process is stopped, and its clock goes on: it does nothing until [`Self::resume`].
     pub fn pause(&mut self, node: usize) {
         self.note(format!("pause n{node}"));
-        self.machine(node).with_process(Process::hold);
+        if self.machine(node).with_process(Process::hold).is_some() {
+            self.count("processes stopped");
+        }
     }
 
     /// A process that was stopped goes on.
@@ -530,7 +535,10 @@ impl Cluster {
     /// What really happened, and how often.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.audit.counts()
+        let mut counts = self.audit.counts();
+        let shuffled = self.machines.iter().map(|machine| machine.mischief.count.get()).sum();
+        counts.add_many("datagrams late or twice", shuffled);
+        counts
     }
 
     /// Counts something that was done to the cluster.
@@ -568,6 +576,7 @@ impl Cluster {
         for at in order {
             self.machines[at].step(TICK, &self.audit);
         }
+        self.lurk();
         self.audit.assert_unbroken();
     }
 

@@ -176,6 +176,11 @@ pub(super) fn arm(machine: usize, point: Point) {
     ARMED.with_borrow_mut(|armed| armed.insert(machine, Arc::new(trap)));
 }
 
+/// Whether a process is held at the point that is armed for its machine; `None` if none is.
+pub(super) fn has_sprung(machine: usize) -> Option<bool> {
+    ARMED.with_borrow(|armed| armed.get(&machine).map(|trap| trap.held.lock().is_some()))
+}
+
 /// A process that is held at a point goes on; one that has not come there does not stop any more.
 pub(super) fn disarm(machine: usize) {
     if let Some(trap) = ARMED.with_borrow_mut(|armed| armed.remove(&machine))

@@ -1,20 +1,26 @@
-//! A random walk: clients ask for a few keys while machines and links fail at random, then everything is
-//! mended, and the history is handed out to be judged.
+//! A random walk: clients ask for a few keys while machines, processes, links and clocks fail at random,
+//! then everything is mended and must come to rest, and the history is handed out to be judged.
 //!
 //! Faults stay within what the product promises to survive: the next machine loses its memory only once
-//! the cluster is fully replicated again. Links fail without such regard.
+//! the cluster is fully replicated again. Everything else fails without such regard, and at the same time.
 
-use std::cell::Cell;
-use std::rc::Rc;
+mod plan;
+mod torment;
+
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
-use super::client::{Client, Port};
+use super::Counts;
+use super::client::Port;
 use super::cluster::Cluster;
 use super::node::Life;
-use scatterhoard_check::history::{Action, Operation};
+use plan::{FREQUENT, Fault, NODES_COUNT_MAX, Plan, duration};
+use scatterhoard_check::history::{Action, Answer, Operation};
+use scatterhoard_check::linear::Rules;
+use torment::{ADDED_TO, COUNTED, KEYS, Mood, Shared, torment};
 
 /// Clients that ask all the time.
 const CLIENTS_COUNT: usize = 4;
@@ -22,239 +28,369 @@ const CLIENTS_COUNT: usize = 4;
 /// The first machine for them; those before are the watcher's and the story's.
 const CLIENTS_FIRST: usize = 2;
 
-/// Keys that they ask for: few, so that they meet.
-const KEYS: [&str; 5] = ["apple", "pear", "plum", "{fig}1", "{fig}2"];
+/// Cores that die in one walk: the third on one node would not be replaced before the walk gives up.
+const DEATHS_COUNT_MAX: u64 = 2;
 
-/// A key that is only counted up, and one that is only added to: nothing hides what was lost or done twice.
-const COUNTED: &str = "count";
-const ADDED_TO: &str = "log";
-
-/// Faults in one walk.
-const FAULTS_COUNT: usize = 7;
+/// How far a deadline may be off, in nanoseconds: a new leader's clock starts 250 ms ahead, and members'
+/// clocks are told right to as much.
+const EXPIRY_TOLERANCE_NS: u64 = 1_500_000_000;
 
 /// What a walk has seen.
 pub struct Walked {
     /// What the clients asked and were told.
     pub history: Vec<Operation>,
+    /// How the history is to be judged.
+    pub rules: Rules,
     /// What was done to the cluster.
     pub events: Vec<String>,
+    /// What really happened, and how often.
+    pub counts: Counts,
     /// How much simulated time it took.
     pub elapsed: Duration,
 }
 
-/// What is done to the cluster.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Crash,
-    Kill,
-    Leave,
-    Isolate,
-    Split,
-    CutOneWay,
-    Hold,
-    SlowDown,
-    Lose,
-    CrashLoop,
-    ClockJump,
-    Join,
-    CoreDies,
+struct Walk {
+    cluster: Cluster,
+    rng: StdRng,
+    plan: Plan,
+    shared: Shared,
 }
-
-const FAULTS: [Fault; 16] = [
-    Fault::Crash,
-    Fault::Crash,
-    Fault::Kill,
-    Fault::Leave,
-    Fault::Isolate,
-    Fault::Isolate,
-    Fault::Split,
-    Fault::CutOneWay,
-    Fault::CutOneWay,
-    Fault::Hold,
-    Fault::SlowDown,
-    Fault::Lose,
-    Fault::CrashLoop,
-    Fault::ClockJump,
-    Fault::Join,
-    Fault::CoreDies,
-];
-
-/// Cores that die in one walk: the third on one node would not be replaced before the walk gives up.
-const DEATHS_COUNT_MAX: u64 = 2;
-
-/// Machines that a walk may end with.
-const NODES_COUNT_MAX: usize = 5;
 
 /// Walks.
 ///
 /// # Panics
-/// If the cluster does not find back to a settled state once everything is mended, or if a node or a
-/// client panics.
+/// If an invariant breaks, if the cluster does not come to rest once everything is mended, or if a node or
+/// a client panics.
 #[must_use]
 pub fn walk(seed: u64) -> Walked {
     let mut rng = StdRng::seed_from_u64(seed);
-    let count = rng.random_range(3..=NODES_COUNT_MAX);
-    let mut cluster = Cluster::of(count).clients(CLIENTS_COUNT).seed(seed);
-    let over = Rc::new(Cell::new(false));
+    let plan = Plan::draw(&mut rng);
+    let cluster = plan.found(CLIENTS_COUNT, seed, &mut rng);
+    let shared = Shared::of(&plan);
+    let mut walk = Walk { cluster, rng, plan, shared };
     let mut running = Vec::new();
     for number in CLIENTS_FIRST..CLIENTS_FIRST + CLIENTS_COUNT {
         let port = if number % 2 == 0 { Port::Cluster } else { Port::AnyKey };
-        let client = cluster.client(number, port);
-        let rng = StdRng::seed_from_u64(rng.random());
-        running.push(cluster.spawn(number, torment(client, rng, Rc::clone(&over))));
+        let client = walk.cluster.client(number, port);
+        let rng = StdRng::seed_from_u64(walk.rng.random());
+        running.push(walk.cluster.spawn(number, torment(client, rng, walk.shared.clone())));
     }
-    for _ in 0..FAULTS_COUNT {
-        let fault = FAULTS[rng.random_range(0..FAULTS.len())];
-        inflict(&mut cluster, fault, &mut rng);
-        raise_the_dead(&mut cluster, &mut rng);
-        pause(&mut cluster, &mut rng, 3000);
+    if let Some(point) = walk.plan.lurking {
+        let seed = walk.rng.random();
+        walk.cluster.lurk_at(point, seed);
     }
-    cluster.heal();
-    cluster.until("all processes run", |cluster| {
-        let ended = (1..=cluster.nodes_count()).find(|&node| has_ended(&cluster.life(node)));
-        if let Some(node) = ended {
-            cluster.restart(node);
-        }
-        ended.is_none() && cluster.is_settled()
-    });
-    assert!(cluster.deaths_count() <= cluster.killed_count(), "no core dies by itself");
-    over.set(true);
+    for fault in walk.plan.faults.clone() {
+        walk.inflict(fault);
+        walk.raise_the_dead();
+        walk.pause(2000);
+    }
+    walk.mend();
+    walk.shared.mood.set(Mood::Over);
     for client in &running {
-        cluster.finish(client);
+        walk.cluster.finish(client);
     }
-    for key in KEYS.into_iter().chain([COUNTED, ADDED_TO]) {
-        // Not at the first attempt: turmoil's TCP sends nothing again, so a connection that lost a segment
-        // before everything was mended is noticed, and opened anew, only after some seconds.
-        cluster.until("the last word on every key is had", |cluster| {
-            cluster.ask(Action::get(key)).is_acked()
+    walk.rest()
+}
+
+impl Walk {
+    /// Everything is mended, and comes to rest.
+    fn mend(&mut self) {
+        self.cluster.heal();
+        self.cluster.stop_lurking();
+        for node in 1..=self.cluster.nodes_count() {
+            self.cluster.resume(node);
+        }
+        self.cluster.until("all processes run", |cluster| {
+            let ended = (1..=cluster.nodes_count()).find(|&node| has_ended(&cluster.life(node)));
+            if let Some(node) = ended {
+                cluster.restart(node);
+            }
+            ended.is_none() && cluster.is_settled()
+        });
+        let cluster = &mut self.cluster;
+        assert!(cluster.deaths_count() <= cluster.killed_count(), "no core dies by itself");
+    }
+
+    /// The last word on every key, and whether all agree on it.
+    fn rest(mut self) -> Walked {
+        let cluster = &mut self.cluster;
+        for key in KEYS.into_iter().chain([COUNTED, ADDED_TO]) {
+            // Not at the first attempt: turmoil's TCP sends nothing again, so a connection that lost a
+            // segment before everything was mended is noticed, and opened anew, only after some seconds.
+            let mut told = None;
+            cluster.until("the last word on every key is had", |cluster| {
+                let answer = cluster.ask(Action::get(key));
+                told = answer.is_acked().then_some(answer);
+                told.is_some()
+            });
+            if key == ADDED_TO
+                && let Some(Answer::Value(Some(log))) = told.map(super::client::Told::acked)
+                && let Err(reason) = torment::in_order(&String::from_utf8_lossy(&log))
+            {
+                panic!("the order of a pipeline was not kept: {reason}");
+            }
+        }
+        for key in KEYS {
+            let key = format!("last {key}");
+            cluster.until("every partition takes writes", |cluster| {
+                cluster.ask(Action::set(key.clone(), "word")).is_acked()
+            });
+        }
+        cluster.settle();
+        cluster.converge();
+        let tolerance = EXPIRY_TOLERANCE_NS;
+        Walked {
+            history: cluster.history(),
+            rules: Rules {
+                expiry_early: tolerance,
+                expiry_late: Some(tolerance),
+                ..Rules::default()
+            },
+            events: cluster.events().to_vec(),
+            counts: cluster.counts(),
+            elapsed: cluster.elapsed(),
+        }
+    }
+
+    /// One fault from its beginning to its end; some outlast this.
+    fn inflict(&mut self, fault: Fault) {
+        if fault.takes_memory() {
+            if !self.cluster.is_settled() {
+                // One more replica lost now may be one too many.
+                self.cluster.note(format!("not settled, so no {fault:?}"));
+                return;
+            }
+            self.take_memory(fault);
+        } else {
+            self.disturb(fault);
+        }
+    }
+
+    /// A fault that takes a replica away.
+    fn take_memory(&mut self, fault: Fault) {
+        let node = self.anyone();
+        match fault {
+            Fault::CoreDies if self.cluster.killed_count() >= DEATHS_COUNT_MAX => return,
+            Fault::CoreDies => self.kill_a_core(),
+            Fault::CrashLoop => {
+                for _ in 0..3 {
+                    self.cluster.crash(node);
+                    self.pause(500);
+                    self.cluster.restart(node);
+                    self.pause(1000);
+                }
+            }
+            Fault::Kill => {
+                self.cluster.kill(node);
+                self.pause(2000);
+                self.cluster.restart(node);
+            }
+            Fault::LongAway => {
+                self.cluster.crash(node);
+                self.cluster.wait(Duration::from_secs(9));
+                self.cluster.restart(node);
+            }
+            Fault::Majority => self.kill_a_majority(),
+            Fault::RollingRestart => self.restart_all(),
+            Fault::Leave => self.leave(node),
+            Fault::LeaveUnheard => {
+                let other = self.other_than(node);
+                self.cluster.cut(node, other);
+                self.leave(node);
+                self.cluster.heal();
+            }
+            _ => {
+                self.cluster.crash(node);
+                self.pause(6000);
+                self.cluster.restart(node);
+            }
+        }
+        self.happened(fault);
+    }
+
+    /// A fault that takes no replica away.
+    fn disturb(&mut self, fault: Fault) {
+        let node = self.anyone();
+        let other = self.other_than(node);
+        let count = self.cluster.nodes_count();
+        match fault {
+            Fault::Join | Fault::JoinWhileSplit if count >= NODES_COUNT_MAX => return,
+            Fault::Join => {
+                self.cluster.join();
+            }
+            Fault::JoinWhileSplit => {
+                self.split();
+                self.cluster.join();
+                self.lasts(4000);
+            }
+            Fault::Isolate => {
+                self.cluster.isolate(node);
+                self.lasts(6000);
+            }
+            Fault::Split => {
+                self.split();
+                self.lasts(4000);
+            }
+            Fault::Bridge => {
+                self.cluster.split(&[node], &[other]);
+                self.lasts(6000);
+            }
+            Fault::OneWay => {
+                self.cluster.cut(node, other);
+                self.lasts_perhaps(6000);
+            }
+            Fault::Hold => {
+                self.cluster.hold(node);
+                self.lasts(3000);
+            }
+            Fault::SlowDown => {
+                let latency = Duration::from_millis(self.rng.random_range(20..400));
+                self.cluster.slow_down(node, latency);
+                self.lasts_perhaps(4000);
+            }
+            Fault::Lose => {
+                let share = self.rng.random_range(0.0..0.05);
+                self.cluster.lose(share);
+                self.lasts(4000);
+            }
+            Fault::Shuffle => {
+                let (twice, late) = (self.rng.random_range(0..300), self.rng.random_range(0..300));
+                self.cluster.shuffle_datagrams(node, twice, late);
+                self.lasts_perhaps(4000);
+            }
+            Fault::Pause => {
+                self.cluster.pause(node);
+                self.pause(4000);
+                self.cluster.resume(node);
+            }
+            Fault::PauseAt => self.pause_at(node),
+            Fault::PauseTwo => {
+                self.cluster.pause(node);
+                self.pause(1500);
+                self.cluster.pause(other);
+                self.pause(1500);
+                self.cluster.resume(node);
+                self.pause(1500);
+                self.cluster.resume(other);
+            }
+            Fault::ClockJump => {
+                let (by, liar) =
+                    (Duration::from_secs(self.rng.random_range(1..7200)), self.plan.liar);
+                self.cluster.note(format!("the clock of n{liar} jumps by {by:?}"));
+                self.cluster.clock(liar).jump(by, self.rng.random());
+            }
+            _ => unreachable!("what takes memory is done elsewhere"),
+        }
+        self.happened(fault);
+    }
+
+    fn happened(&mut self, fault: Fault) {
+        self.cluster.count(&format!("{fault:?}"));
+    }
+
+    /// A process stops where it looks at something, for as long as it takes until that is old.
+    fn pause_at(&mut self, node: usize) {
+        let point = *FREQUENT.choose(&mut self.rng).expect("there are some");
+        self.cluster.pause_at(node, point);
+        self.pause(5000);
+        self.cluster.resume(node);
+    }
+
+    /// Two machines end at once while nobody asks for anything, and all that was acknowledged is
+    /// everywhere: whoever is left has it, and the cluster finds back from that.
+    fn kill_a_majority(&mut self) {
+        self.cluster.heal();
+        self.shared.mood.set(Mood::Resting);
+        let busy = std::rc::Rc::clone(&self.shared.busy);
+        self.cluster.until("nothing is under way", |_| busy.get() == 0);
+        self.cluster.settle();
+        self.cluster.converge();
+        let one = self.anyone();
+        let other = self.other_than(one);
+        self.cluster.kill(one);
+        self.cluster.kill(other);
+        self.pause(1500);
+        self.cluster.restart(one);
+        self.pause(500);
+        self.cluster.restart(other);
+        self.shared.mood.set(Mood::Asking);
+        self.cluster.until("it has found back", |cluster| {
+            let ended = (1..=cluster.nodes_count()).find(|&node| has_ended(&cluster.life(node)));
+            if let Some(node) = ended {
+                cluster.restart(node);
+            }
+            cluster.is_settled()
         });
     }
-    Walked {
-        history: cluster.history(),
-        events: cluster.events().to_vec(),
-        elapsed: cluster.elapsed(),
+
+    /// Each waits until the one before is back, as an operator would; so all must reach each other.
+    fn restart_all(&mut self) {
+        self.cluster.heal();
+        let mut order: Vec<_> = (1..=self.cluster.nodes_count()).collect();
+        order.shuffle(&mut self.rng);
+        for node in order {
+            self.leave(node);
+            self.cluster.restart(node);
+            self.cluster.settle();
+        }
     }
-}
 
-/// The core of a replica dies. It is replaced while other things happen.
-fn kill_a_core(cluster: &mut Cluster, rng: &mut StdRng) {
-    let key = KEYS[rng.random_range(0..KEYS.len())];
-    let holders: Vec<_> = cluster.voters_of(key).into_iter().map(|(node, _)| node).collect();
-    cluster.kill_core(holders[rng.random_range(0..holders.len())], key);
-    pause(cluster, rng, 9000);
-}
+    fn leave(&mut self, node: usize) {
+        self.cluster.leave(node);
+        self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
+    }
 
-/// One fault from its beginning to its end; some outlast this.
-fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut StdRng) {
-    let node = rng.random_range(1..=cluster.nodes_count());
-    match fault {
-        Fault::Crash
-        | Fault::Kill
-        | Fault::CrashLoop
-        | Fault::Leave
-        | Fault::Join
-        | Fault::CoreDies
-            if !cluster.is_settled() =>
-        {
-            // One more replica lost now may be one too many.
-        }
-        Fault::Crash => {
-            cluster.crash(node);
-            pause(cluster, rng, 9000);
-            cluster.restart(node);
-        }
-        Fault::CrashLoop => {
-            for _ in 0..3 {
-                cluster.crash(node);
-                pause(cluster, rng, 500);
-                cluster.restart(node);
-                pause(cluster, rng, 1000);
+    /// The core of a replica dies. It is replaced while other things happen.
+    fn kill_a_core(&mut self) {
+        let key = *KEYS.choose(&mut self.rng).expect("there are some");
+        let holders: Vec<_> =
+            self.cluster.voters_of(key).into_iter().map(|(node, _)| node).collect();
+        let victim = *holders.choose(&mut self.rng).expect("it is settled");
+        self.cluster.kill_core(victim, key);
+        self.pause(9000);
+    }
+
+    fn split(&mut self) {
+        let nodes = 1..=self.cluster.nodes_count();
+        let (one, rest): (Vec<_>, Vec<_>) = nodes.partition(|_| self.rng.random());
+        self.cluster.split(&one, &rest);
+    }
+
+    /// Processes that the cluster has ended are started again, as a supervisor would.
+    fn raise_the_dead(&mut self) {
+        for node in 1..=self.cluster.nodes_count() {
+            if has_ended(&self.cluster.life(node)) {
+                self.pause(1000);
+                self.cluster.restart(node);
             }
         }
-        Fault::Kill => {
-            cluster.kill(node);
-            pause(cluster, rng, 2000);
-            cluster.restart(node);
-        }
-        Fault::Leave => {
-            cluster.leave(node);
-            cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
-        }
-        Fault::Join if cluster.nodes_count() < NODES_COUNT_MAX => {
-            cluster.join();
-        }
-        Fault::CoreDies if cluster.killed_count() < DEATHS_COUNT_MAX => kill_a_core(cluster, rng),
-        Fault::Join | Fault::CoreDies => {}
-        Fault::Isolate
-        | Fault::Split
-        | Fault::CutOneWay
-        | Fault::Hold
-        | Fault::SlowDown
-        | Fault::Lose
-        | Fault::ClockJump => disturb(cluster, fault, node, rng),
     }
-}
 
-/// A fault that takes no process away.
-fn disturb(cluster: &mut Cluster, fault: Fault, node: usize, rng: &mut StdRng) {
-    let other = 1 + (node + rng.random_range(0..cluster.nodes_count() - 1)) % cluster.nodes_count();
-    match fault {
-        Fault::Isolate => {
-            cluster.isolate(node);
-            pause(cluster, rng, 8000);
-            cluster.heal();
-        }
-        Fault::Split => {
-            let (one, rest): (Vec<_>, Vec<_>) =
-                (1..=cluster.nodes_count()).partition(|_| rng.random());
-            cluster.split(&one, &rest);
-            pause(cluster, rng, 4000);
-            cluster.heal();
-        }
-        Fault::CutOneWay => {
-            cluster.cut(node, other);
-            pause(cluster, rng, 8000);
-            if rng.random() {
-                cluster.heal();
-            }
-        }
-        Fault::Hold => {
-            cluster.hold(node);
-            pause(cluster, rng, 3000);
-            cluster.heal();
-        }
-        Fault::SlowDown => {
-            cluster.slow_down(node, Duration::from_millis(rng.random_range(20..400)));
-            pause(cluster, rng, 5000);
-            cluster.heal();
-        }
-        Fault::Lose => {
-            cluster.lose(rng.random_range(0.0..0.05));
-            pause(cluster, rng, 5000);
-            cluster.heal();
-        }
-        Fault::ClockJump => {
-            let by = Duration::from_secs(rng.random_range(1..7200));
-            cluster.note(format!("the clock of n{node} jumps by {by:?}"));
-            cluster.clock(node).jump(by, rng.random());
-        }
-        Fault::Crash
-        | Fault::CrashLoop
-        | Fault::Kill
-        | Fault::Leave
-        | Fault::Join
-        | Fault::CoreDies => {
-            unreachable!("these take a replica away, or bring one")
-        }
+    fn anyone(&mut self) -> usize {
+        self.rng.random_range(1..=self.cluster.nodes_count())
     }
-}
 
-/// Processes that the cluster has ended are started again, as a supervisor would.
-fn raise_the_dead(cluster: &mut Cluster, rng: &mut StdRng) {
-    for node in 1..=cluster.nodes_count() {
-        if has_ended(&cluster.life(node)) {
-            pause(cluster, rng, 1000);
-            cluster.restart(node);
+    fn other_than(&mut self, node: usize) -> usize {
+        let count = self.cluster.nodes_count();
+        1 + (node + self.rng.random_range(0..count - 1)) % count
+    }
+
+    fn pause(&mut self, ms_max: u64) {
+        let time = duration(&mut self.rng, ms_max);
+        self.cluster.wait(time);
+    }
+
+    /// Links are as they are for a while, and then mended.
+    fn lasts(&mut self, ms_max: u64) {
+        self.pause(ms_max);
+        self.cluster.heal();
+    }
+
+    /// The same, but sometimes they stay so while the next fault happens.
+    fn lasts_perhaps(&mut self, ms_max: u64) {
+        self.pause(ms_max);
+        if self.rng.random() {
+            self.cluster.heal();
         }
     }
 }
@@ -263,41 +399,5 @@ fn has_ended(life: &Life) -> bool {
     match life {
         Life::None | Life::Entering | Life::Member => false,
         Life::Refused(_) | Life::Dismissed | Life::Left => true,
-    }
-}
-
-fn pause(cluster: &mut Cluster, rng: &mut StdRng, ms_max: u64) {
-    cluster.wait(Duration::from_millis(rng.random_range(1..ms_max)));
-}
-
-/// Asks until it is over.
-async fn torment(mut client: Client, mut rng: StdRng, over: Rc<Cell<bool>>) {
-    let mut count = 0_u32;
-    while !over.get() {
-        count += 1;
-        client.prefer(rng.random_range(0..NODES_COUNT_MAX));
-        let _told = client.ask(action(&mut rng, count)).await;
-        let pause = Duration::from_millis(rng.random_range(5..150));
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn action(rng: &mut StdRng, count: u32) -> Action {
-    let key = KEYS[rng.random_range(0..KEYS.len())];
-    // Values differ, so that a read tells which write it saw.
-    let value = format!("{}-{count}", rng.random::<u16>());
-    match rng.random_range(0..24) {
-        0..7 => Action::get(key),
-        7..11 => Action::set(key, value),
-        11 => Action::swap(key, value),
-        12 => Action::append(key, value),
-        13 => Action::set_if_absent(key, value),
-        14 => Action::delete(key),
-        15 => Action::get_many(["{fig}1", "{fig}2"]),
-        16 => Action::set_many([("{fig}1", value.clone()), ("{fig}2", value)]),
-        17..19 => Action::incr(COUNTED, 1),
-        19..21 => Action::append(ADDED_TO, value + ","),
-        21 => Action::get(COUNTED),
-        _ => Action::get(ADDED_TO),
     }
 }

@@ -21,6 +21,11 @@ impl Counts {
         }
     }
 
+    /// Counts so many more.
+    pub(in crate::sim) fn add_many(&mut self, what: &str, count: u64) {
+        *self.0.entry(what.to_owned()).or_default() += count;
+    }
+
     /// Adds what was counted elsewhere.
     pub fn merge(&mut self, other: &Self) {
         for (what, count) in &other.0 {
@@ -67,6 +72,7 @@ impl Counts {
             Event::Answered { by_lease: false, .. } => self.add("reads by read index"),
             Event::InDoubt { .. } => self.add("writes in doubt"),
             Event::Acknowledged { .. } => self.add("entries acknowledged"),
+            Event::Evicted { .. } => self.add("keys evicted"),
             Event::Dropped { .. } => self.add("replicas dropped"),
             Event::Opened { .. }
             | Event::Holds { .. }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use scatterhoard_node::Config;
+use scatterhoard_store::Policy;
 use turmoil::Sim;
 
 use super::{Cluster, LATENCY_MAX, LATENCY_MIN, TELLER, TICK};
@@ -61,6 +62,21 @@ impl Founding {
         self
     }
 
+    /// Bytes of a log beyond which it is purged. By default as much as a node's.
+    #[must_use]
+    pub fn log_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.log_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes for keys and values on each node, and what to evict beyond that. By default no limit.
+    #[must_use]
+    pub fn maxmemory(mut self, bytes: u64, policy: Policy) -> Self {
+        self.config.maxmemory = bytes;
+        self.config.maxmemory_policy = policy;
+        self
+    }
+
     /// Machines for clients beside the story's own.
     #[must_use]
     pub fn clients(mut self, count: usize) -> Self {
@@ -97,6 +113,7 @@ impl Founding {
             trace,
             events: Vec::new(),
             audit: Audit::begin(),
+            lurking: None,
             rng: StdRng::seed_from_u64(seed),
             killed_count: 0,
         };
