@@ -16,6 +16,8 @@ mod object;
 mod search;
 mod state;
 #[cfg(test)]
+mod stateright;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

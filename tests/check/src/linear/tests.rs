@@ -124,6 +124,32 @@ fn a_refused_write_never_appears() {
 }
 
 #[test]
+fn what_was_refused_changed_nothing() {
+    let start = |action| story().set((0, 1), "7").refused((2, 3), action);
+    start(Action::incr("k", 1)).reads((4, 5), "7").holds();
+    start(Action::incr("k", 1)).reads((4, 5), "8").breaks_at(2);
+    start(Action::delete("k")).reads((4, 5), "7").holds();
+    start(Action::delete("k")).reads_nothing((4, 5)).breaks_at(2);
+    start(Action::append("k", "8")).reads((4, 5), "78").breaks_at(2);
+    start(Action::swap("k", "8")).reads((4, 5), "8").breaks_at(2);
+}
+
+#[test]
+fn what_is_in_doubt_happens_at_most_once() {
+    let deleted = || story().set((0, 1), "a").doubtful(2, Action::delete("k"));
+    deleted().reads((3, 4), "a").reads_nothing((5, 6)).holds();
+    let again = || deleted().reads_nothing((3, 4)).set((5, 6), "b");
+    again().reads((7, 8), "b").holds();
+    again().reads_nothing((7, 8)).breaks_at(4);
+    let appended = || story().doubtful(0, Action::append("k", "a"));
+    appended().reads((1, 2), "a").holds();
+    appended().reads((1, 2), "a").reads((3, 4), "aa").breaks_at(2);
+    let swapped = || story().set((0, 1), "a").doubtful(2, Action::swap("k", "b"));
+    swapped().set((3, 4), "c").reads((5, 6), "b").holds();
+    swapped().reads((3, 4), "b").set((5, 6), "c").reads((7, 8), "b").breaks_at(4);
+}
+
+#[test]
 fn a_value_out_of_thin_air_is_found() {
     let text = story().set((0, 1), "a").reads((2, 3), "z").breaks_at(1);
     assert!(text.contains("z was set by no operation"), "{text}");
@@ -205,6 +231,51 @@ fn a_key_lives_until_its_deadline() {
 }
 
 #[test]
+fn a_deadline_belongs_to_the_write_that_gave_it() {
+    let lease = || story().done((10, 20), Action::set_for("k", "1", 100), Answer::Done);
+    // Kept by what changes the value, cleared by what sets it.
+    let counted = || lease().done((30, 31), Action::incr("k", 1), Answer::Number(2));
+    counted().reads_nothing((110, 111)).holds();
+    counted().reads_nothing((108, 109)).breaks_at(2);
+    let added = || lease().done((30, 31), Action::append("k", "2"), Answer::Number(2));
+    added().reads_nothing((110, 111)).holds();
+    added().reads_nothing((108, 109)).breaks_at(2);
+    let swapped = || lease().done((30, 31), Action::swap("k", "2"), Answer::value("1"));
+    swapped().reads_nothing((500, 501)).breaks_at(2);
+    let longer = || lease().done((30, 31), Action::set_for("k", "2", 200), Answer::Done);
+    longer().reads_nothing((200, 229)).breaks_at(2);
+    longer().reads_nothing((200, 230)).holds();
+}
+
+#[test]
+fn what_has_expired_does_not_come_back() {
+    let lease = || story().done((10, 20), Action::set_for("k", "1", 100), Answer::Done);
+    let claim = Action::set_if_absent("k", "2");
+    lease().done((90, 105), claim.clone(), Answer::Bool(true)).breaks_at(1);
+    let claimed = || lease().done((111, 115), claim.clone(), Answer::Bool(true));
+    claimed().reads((116, 117), "2").holds();
+    claimed().reads((116, 117), "1").breaks_at(2);
+    lease()
+        .done((111, 112), Action::incr("k", 1), Answer::Number(1))
+        .reads((113, 114), "1")
+        .holds();
+    lease()
+        .done((111, 112), Action::incr("k", 1), Answer::Number(1))
+        .reads((113, 114), "2")
+        .breaks_at(2);
+}
+
+#[test]
+fn a_doubtful_write_with_a_deadline_may_have_come_and_gone() {
+    let maybe = || story().set((0, 1), "a").doubtful(10, Action::set_for("k", "b", 100));
+    maybe().reads((11, 12), "a").holds();
+    maybe().reads((11, 12), "b").reads_nothing((110, 111)).holds();
+    maybe().reads_nothing((110, 111)).holds();
+    maybe().reads_nothing((108, 109)).breaks_at(2);
+    maybe().reads_nothing((110, 111)).reads((112, 113), "a").breaks_at(3);
+}
+
+#[test]
 fn lateness_and_earliness_are_judged_by_the_rules() {
     let lease = || story().done((10, 20), Action::set_for("k", "a", 100), Answer::Done);
     let rules = Rules { expiry_early: 5, expiry_late: Some(7), ..Rules::default() };
@@ -226,6 +297,42 @@ fn a_write_of_several_keys_is_one() {
     start().done((3, 4), get(), both(one.clone(), one.clone())).holds();
     start().done((3, 4), get(), both(two.clone(), two)).holds();
     start().done((3, 4), get(), both(one, Some("2".into()))).breaks_at(2);
+}
+
+#[test]
+fn half_a_write_of_several_keys_is_found_by_reads_of_one() {
+    let pairs = |value| Action::set_many([("{t}a", value), ("{t}b", value)]);
+    let read = |story: Story, at, key, value| {
+        story.done((at, at + 1), Action::get(key), Answer::value(value))
+    };
+    let start =
+        || story().done((0, 1), pairs("1"), Answer::Done).done((2, 19), pairs("2"), Answer::Done);
+    read(read(start(), 3, "{t}a", "1"), 5, "{t}b", "2").holds();
+    read(read(start(), 3, "{t}a", "2"), 5, "{t}b", "1").breaks_at(3);
+}
+
+#[test]
+fn a_doubtful_write_of_several_keys_appears_whole_or_not_at_all() {
+    let pairs = |value| Action::set_many([("{t}a", value), ("{t}b", value)]);
+    let values =
+        |a: &'static str, b: &'static str| Answer::Values(vec![Some(a.into()), Some(b.into())]);
+    let get = || Action::get_many(["{t}a", "{t}b"]);
+    let start = || story().done((0, 1), pairs("1"), Answer::Done).doubtful(2, pairs("2"));
+    start().done((3, 4), get(), values("1", "1")).done((5, 6), get(), values("2", "2")).holds();
+    start().done((3, 4), get(), values("1", "2")).breaks_at(2);
+    start()
+        .done((3, 4), get(), values("2", "2"))
+        .done((5, 6), get(), values("1", "1"))
+        .breaks_at(3);
+}
+
+#[test]
+fn a_refused_write_of_several_keys_leaves_no_part_behind() {
+    let pairs = |value| Action::set_many([("{t}a", value), ("{t}b", value)]);
+    let start = || story().done((0, 1), pairs("1"), Answer::Done).refused((2, 3), pairs("2"));
+    let read = |value| start().done((4, 5), Action::get("{t}b"), Answer::value(value));
+    read("1").holds();
+    read("2").breaks_at(2);
 }
 
 #[test]
@@ -261,7 +368,7 @@ fn a_recorded_operation_is_in_doubt_until_it_is_settled() {
 
 /// What a made-up history is made of.
 #[derive(Clone, Debug)]
-struct Plan {
+pub(super) struct Plan {
     action: Action,
     /// How long before and after its moment it was under way.
     before: u64,
@@ -271,7 +378,7 @@ struct Plan {
 }
 
 /// Runs the plans one after the other at moments 10 apart, then hides the order in overlapping windows.
-fn run(plans: &[Plan], keys: &[&'static str], doubt: u8) -> Vec<Operation> {
+pub(super) fn run(plans: &[Plan], keys: &[&'static str], doubt: u8) -> Vec<Operation> {
     let mut state: state::State = vec![None; keys.len()];
     let mut history = Vec::new();
     for (index, plan) in (0u32..).zip(plans) {
@@ -298,14 +405,14 @@ fn run(plans: &[Plan], keys: &[&'static str], doubt: u8) -> Vec<Operation> {
     history
 }
 
-const KEYS: [&str; 2] = ["a", "b"];
+pub(super) const KEYS: [&str; 2] = ["a", "b"];
 
 fn a_key() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just("a"), 1 => Just("b")]
 }
 
 /// Few values, so that some are set twice; some are numbers, so that they can be counted up.
-fn a_value() -> impl Strategy<Value = &'static str> {
+pub(super) fn a_value() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["1", "2", "x", "y"])
 }
 
@@ -329,14 +436,17 @@ fn an_action(ttl: bool) -> impl Strategy<Value = Action> {
     })
 }
 
-fn plans(actions: impl Strategy<Value = Action>, count: usize) -> impl Strategy<Value = Vec<Plan>> {
+pub(super) fn plans(
+    actions: impl Strategy<Value = Action>,
+    count: usize,
+) -> impl Strategy<Value = Vec<Plan>> {
     let plan = (actions, 0..40u64, 0..40u64, 0..100u8);
     let plan = plan.prop_map(|(action, before, after, luck)| Plan { action, before, after, luck });
     prop::collection::vec(plan, 1..=count)
 }
 
 /// Small histories of one kind each, so that also the special cases for kinds are met often.
-fn some_plans(count: usize) -> impl Strategy<Value = Vec<Plan>> {
+pub(super) fn some_plans(count: usize) -> impl Strategy<Value = Vec<Plan>> {
     let plain = (0..5u8, a_value()).prop_map(|(kind, value)| match kind {
         0 | 1 => Action::get("a"),
         2 => Action::swap("a", value),
@@ -363,7 +473,7 @@ fn some_plans(count: usize) -> impl Strategy<Value = Vec<Plan>> {
 }
 
 /// Gives one answer the kind of value that some other could have had.
-fn mutate(history: &mut [Operation], which: usize, value: &str, number: i64) {
+pub(super) fn mutate(history: &mut [Operation], which: usize, value: &str, number: i64) {
     let which = which % history.len();
     let Outcome::Done { answer, .. } = &mut history[which].outcome else { return };
     match answer {
@@ -408,7 +518,7 @@ fn prefix(history: &[Operation], now: u64) -> Vec<Operation> {
 }
 
 /// Joins all keys into one object, so that a culprit is the first of the whole history.
-fn join(mut history: Vec<Operation>) -> Vec<Operation> {
+pub(super) fn join(mut history: Vec<Operation>) -> Vec<Operation> {
     let action = Action::get_many(KEYS);
     let answer = Answer::Values(vec![None, None]);
     history.push(Operation {
