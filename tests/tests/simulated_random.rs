@@ -22,7 +22,7 @@ const WORKERS_COUNT: usize = 2;
 const SEEDS_COUNT_TELLING: u64 = 200;
 
 /// What walks plan, and what must come of it, as [`Counts`] name it. What never happens was not tested.
-const PLANNED: [&str; 46] = [
+const PLANNED: [&str; 48] = [
     "Crash",
     "CrashLoop",
     "Kill",
@@ -30,6 +30,7 @@ const PLANNED: [&str; 46] = [
     "Majority",
     "RollingRestart",
     "Leave",
+    "Drain",
     "LeaveUnheard",
     "Join",
     "JoinWhileSplit",
@@ -39,6 +40,7 @@ const PLANNED: [&str; 46] = [
     "OneWay",
     "Hold",
     "SlowDown",
+    "Starve",
     "Lose",
     "Shuffle",
     "Pause",

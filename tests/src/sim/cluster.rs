@@ -196,6 +196,13 @@ impl Cluster {
         self.machine(node).with_process(Process::release);
     }
 
+    /// A process gets to run only now and then, every so many milliseconds, until [`Self::heal`].
+    pub fn starve(&mut self, node: usize, every: Duration) {
+        self.note(format!("n{node} runs only every {every:?}"));
+        let share = u32::try_from(every.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.machine(node).with_process(|process| process.starve(share));
+    }
+
     /// When the process next comes to this point it is stopped there, until [`Self::resume`].
     pub fn pause_at(&mut self, node: usize, point: Point) {
         self.note(format!("n{node} is to be paused at {point:?}"));
@@ -235,6 +242,13 @@ impl Cluster {
     pub fn leave(&mut self, node: usize) {
         self.note(format!("leave n{node}"));
         self.machine(node).ask_to_leave();
+    }
+
+    /// Asks one node to drain another. Says whether it will.
+    pub fn drain(&mut self, asked: usize, node: usize) -> bool {
+        self.note(format!("n{asked} is asked to drain n{node}"));
+        let (ip, name) = (self.machine(asked).ip, self.machine(node).name.clone());
+        self.run(WATCHER, async move { observe::drain(ip, &name).await })
     }
 
     /// Adds a node that is told of the first ones, and answers with its number.
@@ -302,6 +316,7 @@ impl Cluster {
         for machine in &self.machines {
             machine.mischief.twice.set(0);
             machine.mischief.late.set(0);
+            machine.with_process(|process| process.starve(1));
         }
         for node in std::mem::take(&mut self.slow) {
             self.set_latency(node, LATENCY_MIN, LATENCY_MAX);

@@ -38,9 +38,20 @@ pub(super) async fn ask(node: IpAddr) -> Option<Status> {
     (!value["cluster"].is_null()).then_some(Status(value))
 }
 
+/// Asks a node to see to it that a member leaves. Whether it will is seen when that has gone.
+pub(super) async fn drain(node: IpAddr, name: &str) -> bool {
+    let path = format!("/api/drain?node={name}");
+    let asked = timeout(PATIENCE, ask_for(SocketAddr::new(node, HTTP), "POST", &path)).await;
+    matches!(asked, Ok(Ok(page)) if page.starts_with("HTTP/1.1 202"))
+}
+
 async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    ask_for(addr, "GET", path).await
+}
+
+async fn ask_for(addr: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut page = Vec::new();
     stream.read_to_end(&mut page).await?;

@@ -78,6 +78,9 @@ pub(super) struct Process {
     pace: f64,
     /// Whether it does nothing while its clock goes on.
     held: bool,
+    /// Of so many steps it gets one.
+    share: u32,
+    steps_count: u32,
 }
 
 impl Process {
@@ -102,13 +105,14 @@ impl Process {
             Instant::now()
         });
         let main = runtime.spawn(live(config, environment, lines));
-        Self { machine, runtime, main, now, pace, held: false }
+        Self { machine, runtime, main, now, pace, held: false, share: 1, steps_count: 0 }
     }
 
     /// Lets so much time go by. Answers with how the process has ended, if it has.
     pub(super) fn step(&mut self, tick: Duration) -> Option<Life> {
         self.now += tick.mul_f64(self.pace);
-        if self.held {
+        self.steps_count = self.steps_count.wrapping_add(1);
+        if self.held || !self.steps_count.is_multiple_of(self.share) {
             return None;
         }
         RUNNING.set(self.machine);
@@ -152,6 +156,11 @@ impl Process {
     pub(super) fn release(&mut self) {
         disarm(self.machine);
         self.held = false;
+    }
+
+    /// From now on it gets one of so many steps, as on a machine that is busy with something else.
+    pub(super) fn starve(&mut self, share: u32) {
+        self.share = share;
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -199,10 +208,17 @@ async fn live(config: Config, environment: Environment, lines: Lines) -> Life {
     };
     info!(node = %node.id(), "a member");
     *lines.life.lock() = Life::Member;
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = lines.leave.notified() => {}
+            () = node.asked_to_leave() => {}
+        }
+    };
     let ended = tokio::select! {
         biased;
         () = node.stopped() => Life::Dismissed,
-        () = lines.leave.notified() => {
+        () = asked => {
             node.leave(patience).await;
             Life::Left
         }

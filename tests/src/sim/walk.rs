@@ -193,6 +193,13 @@ impl Walk {
             Fault::Majority => self.kill_a_majority(),
             Fault::RollingRestart => self.restart_all(),
             Fault::Leave => self.leave(node),
+            Fault::Drain => {
+                let other = self.other_than(node);
+                if !self.cluster.drain(other, node) {
+                    return;
+                }
+                self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
+            }
             Fault::LeaveUnheard => {
                 let other = self.other_than(node);
                 self.cluster.cut(node, other);
@@ -247,6 +254,11 @@ impl Walk {
                 let latency = Duration::from_millis(self.rng.random_range(20..400));
                 self.cluster.slow_down(node, latency);
                 self.lasts_perhaps(4000);
+            }
+            Fault::Starve => {
+                let every = Duration::from_millis(self.rng.random_range(20..250));
+                self.cluster.starve(node, every);
+                self.lasts_perhaps(5000);
             }
             Fault::Lose => {
                 let share = self.rng.random_range(0.0..0.05);

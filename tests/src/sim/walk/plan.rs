@@ -30,6 +30,8 @@ pub(super) enum Fault {
     RollingRestart,
     /// One leaves.
     Leave,
+    /// One is asked to see to it that another leaves.
+    Drain,
     /// One leaves while another does not hear it.
     LeaveUnheard,
     /// One more comes.
@@ -48,6 +50,8 @@ pub(super) enum Fault {
     Hold,
     /// One is far away.
     SlowDown,
+    /// A process runs only now and then.
+    Starve,
     /// Some of all messages are lost.
     Lose,
     /// Datagrams come late and twice.
@@ -65,7 +69,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Crash,
         Self::CrashLoop,
         Self::Kill,
@@ -73,6 +77,7 @@ impl Fault {
         Self::Majority,
         Self::RollingRestart,
         Self::Leave,
+        Self::Drain,
         Self::LeaveUnheard,
         Self::Join,
         Self::JoinWhileSplit,
@@ -82,6 +87,7 @@ impl Fault {
         Self::OneWay,
         Self::Hold,
         Self::SlowDown,
+        Self::Starve,
         Self::Lose,
         Self::Shuffle,
         Self::Pause,
@@ -102,6 +108,7 @@ impl Fault {
             | Self::Majority
             | Self::RollingRestart
             | Self::Leave
+            | Self::Drain
             | Self::LeaveUnheard
             | Self::CoreDies => true,
             Self::Join
@@ -112,6 +119,7 @@ impl Fault {
             | Self::OneWay
             | Self::Hold
             | Self::SlowDown
+            | Self::Starve
             | Self::Lose
             | Self::Shuffle
             | Self::Pause
