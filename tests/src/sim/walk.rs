@@ -218,10 +218,12 @@ impl Walk {
     /// A fault that takes no replica away.
     fn disturb(&mut self, fault: Fault) {
         let node = self.anyone();
-        let other = self.other_than(node);
-        let count = self.cluster.nodes_count();
         match fault {
-            Fault::Join | Fault::JoinWhileSplit if count >= NODES_COUNT_MAX => return,
+            Fault::Join | Fault::JoinWhileSplit
+                if self.cluster.nodes_count() >= NODES_COUNT_MAX =>
+            {
+                return;
+            }
             Fault::Join => {
                 self.cluster.join();
             }
@@ -230,6 +232,32 @@ impl Walk {
                 self.cluster.join();
                 self.lasts(4000);
             }
+            Fault::Pause => {
+                self.cluster.pause(node);
+                self.pause(4000);
+                self.cluster.resume(node);
+            }
+            Fault::PauseAt => self.pause_at(node),
+            Fault::PauseTwo => self.pause_two(node),
+            Fault::ClockJump => {
+                let (by, liar) = (self.rng.random_range(1..7200), self.plan.liar);
+                self.cluster.note(format!("the clock of n{liar} jumps by {by} s"));
+                self.cluster.clock(liar).jump(Duration::from_secs(by), self.rng.random());
+            }
+            Fault::Starve => {
+                let every = Duration::from_millis(self.rng.random_range(20..250));
+                self.cluster.starve(node, every);
+                self.lasts_perhaps(5000);
+            }
+            _ => self.disturb_links(fault, node),
+        }
+        self.happened(fault);
+    }
+
+    /// A fault of the network.
+    fn disturb_links(&mut self, fault: Fault, node: usize) {
+        let other = self.other_than(node);
+        match fault {
             Fault::Isolate => {
                 self.cluster.isolate(node);
                 self.lasts(6000);
@@ -255,11 +283,6 @@ impl Walk {
                 self.cluster.slow_down(node, latency);
                 self.lasts_perhaps(4000);
             }
-            Fault::Starve => {
-                let every = Duration::from_millis(self.rng.random_range(20..250));
-                self.cluster.starve(node, every);
-                self.lasts_perhaps(5000);
-            }
             Fault::Lose => {
                 let share = self.rng.random_range(0.0..0.05);
                 self.cluster.lose(share);
@@ -270,30 +293,20 @@ impl Walk {
                 self.cluster.shuffle_datagrams(node, twice, late);
                 self.lasts_perhaps(4000);
             }
-            Fault::Pause => {
-                self.cluster.pause(node);
-                self.pause(4000);
-                self.cluster.resume(node);
-            }
-            Fault::PauseAt => self.pause_at(node),
-            Fault::PauseTwo => {
-                self.cluster.pause(node);
-                self.pause(1500);
-                self.cluster.pause(other);
-                self.pause(1500);
-                self.cluster.resume(node);
-                self.pause(1500);
-                self.cluster.resume(other);
-            }
-            Fault::ClockJump => {
-                let (by, liar) =
-                    (Duration::from_secs(self.rng.random_range(1..7200)), self.plan.liar);
-                self.cluster.note(format!("the clock of n{liar} jumps by {by:?}"));
-                self.cluster.clock(liar).jump(by, self.rng.random());
-            }
-            _ => unreachable!("what takes memory is done elsewhere"),
+            _ => unreachable!("all others are done elsewhere"),
         }
-        self.happened(fault);
+    }
+
+    /// Two processes stop and go on one after the other.
+    fn pause_two(&mut self, node: usize) {
+        let other = self.other_than(node);
+        self.cluster.pause(node);
+        self.pause(1500);
+        self.cluster.pause(other);
+        self.pause(1500);
+        self.cluster.resume(node);
+        self.pause(1500);
+        self.cluster.resume(other);
     }
 
     fn happened(&mut self, fault: Fault) {

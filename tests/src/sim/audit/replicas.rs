@@ -20,6 +20,7 @@ pub(super) struct Replicas {
     stores: HashMap<(Founded, ReplicaId), (Whose, Weak<dyn Any + Send + Sync>)>,
 }
 
+type Replica = (ReplicaId, Whose, Arc<Mutex<Store>>);
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
 
 impl Replicas {
@@ -36,8 +37,7 @@ impl Replicas {
     }
 
     pub(super) fn compare(&self, is_live: impl Fn(Whose) -> bool) -> Result<(), String> {
-        let mut stores: BTreeMap<Founded, Vec<(ReplicaId, Whose, Arc<Mutex<Store>>)>> =
-            BTreeMap::new();
+        let mut stores: BTreeMap<Founded, Vec<Replica>> = BTreeMap::new();
         for (&(of, replica), (whose, state)) in &self.stores {
             let store = state.upgrade().and_then(|it| it.downcast::<Mutex<Store>>().ok());
             if let Some(store) = store.filter(|_| is_live(*whose)) {
