@@ -249,7 +249,10 @@ fn take_entry(input: &mut Bytes) -> Parsed<LogEntry> {
     let payload = match input.try_get_u8()? {
         0 => EntryPayload::Blank,
         1 => {
-            let length = take_count(input, input.len())?;
+            let length = input.try_get_u32()? as usize;
+            if length > input.len() {
+                return Err(Malformed("it ends early"));
+            }
             EntryPayload::Normal(Payload(input.split_to(length)))
         }
         2 => EntryPayload::Membership(take_membership(input)?),
@@ -366,8 +369,7 @@ mod tests {
         Membership::new(vec![set(&[1, 2, 3]), set(&[2, 3, 4])], seats).expect("all have seats")
     }
 
-    #[test]
-    fn an_append_survives_the_wire() {
+    fn append() -> AppendEntriesRequest<Types> {
         let entries = vec![
             LogEntry { log_id: log_id(3, 1, 7), payload: EntryPayload::Blank },
             LogEntry {
@@ -376,16 +378,34 @@ mod tests {
             },
             LogEntry { log_id: log_id(3, 1, 9), payload: EntryPayload::Membership(membership()) },
         ];
-        let request = AppendEntriesRequest {
+        AppendEntriesRequest {
             vote: Vote::new_committed(3, ReplicaId::new(1)),
             prev_log_id: Some(log_id(2, 2, 6)),
             entries,
             leader_commit: None,
-        };
+        }
+    }
+
+    #[test]
+    fn an_append_survives_the_wire() {
+        let request = append();
         let mut out = BytesMut::new();
         put_append(&mut out, &request);
         let back = take_append(&mut out.freeze()).expect("well formed");
         assert_eq!(format!("{request:?}"), format!("{back:?}"));
+    }
+
+    #[test]
+    fn an_append_that_was_cut_short_is_refused_wherever_it_was_cut() {
+        let payload = EntryPayload::Normal(Payload(Bytes::from_static(&[7; 100])));
+        let mut request = append();
+        request.entries = vec![LogEntry { log_id: log_id(3, 1, 7), payload }];
+        let mut out = BytesMut::new();
+        put_append(&mut out, &request);
+        let whole = out.freeze();
+        for end in 0..whole.len() {
+            assert!(take_append(&mut whole.slice(..end)).is_err(), "cut after {end} bytes");
+        }
     }
 
     #[test]
