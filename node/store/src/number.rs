@@ -65,7 +65,8 @@ fn parse_decimal(text: &str) -> Option<i128> {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     // The power of ten of the next digit, in units of 10^-17.
-    let mut power = i32::try_from(whole.len()).ok()? - 1 + exponent.checked_add(FRACTION_DIGITS)?;
+    let whole_digits = i32::try_from(whole.len()).ok()?;
+    let mut power = exponent.checked_add(FRACTION_DIGITS)?.checked_add(whole_digits - 1)?;
     let mut sum: i128 = 0;
     for digit in whole.bytes().chain(fraction.bytes()) {
         let digit = i128::from(digit.checked_sub(b'0').filter(|&digit| digit < 10)?);
@@ -130,6 +131,7 @@ mod tests {
             ("5.", 1.0, "6"),
             ("1e-17", 0.0, "0.00000000000000001"),
             ("1e-30", 0.0, "0"),
+            ("00e2147483630", 1.0, "1"),
             ("100000000000000000000", 1e20, "200000000000000000000"),
         ] {
             assert_eq!(add_float(value.as_bytes(), delta).as_deref(), Ok(sum), "{value} + {delta}");
