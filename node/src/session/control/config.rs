@@ -51,9 +51,10 @@ impl Control {
         let known = settings(&self.core, self.door);
         let mut parsed = Vec::with_capacity(given.len());
         for &(name, value) in given {
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let given = String::from_utf8_lossy(name);
+            let name = given.to_ascii_lowercase();
             let Some((_, held)) = known.iter().find(|(known, _)| *known == name) else {
-                let shown: String = name.chars().take(128).collect();
+                let shown: String = given.chars().take(128).collect();
                 return Err(format!(
                     "Unknown option or number of arguments for CONFIG SET - '{shown}'"
                 ));

@@ -192,8 +192,8 @@ async fn settings_change_all_or_none() {
             ),
             ("CONFIG GET maxmemory", "*2\r\n$9\r\nmaxmemory\r\n$7\r\n2097152"),
             (
-                "CONFIG SET foo 1",
-                "-ERR Unknown option or number of arguments for CONFIG SET - 'foo'",
+                "CONFIG SET Foo 1",
+                "-ERR Unknown option or number of arguments for CONFIG SET - 'Foo'",
             ),
             (
                 "CONFIG SET maxmemory abc",
