@@ -7,6 +7,8 @@ mod address;
 mod admin;
 mod args;
 mod descriptors;
+#[cfg(test)]
+mod fuzz;
 mod measure;
 mod node;
 mod settings;

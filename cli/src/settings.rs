@@ -119,14 +119,31 @@ impl Settings {
 fn read(path: &Path) -> Result<NodeSettings, SettingsError> {
     let text = fs::read_to_string(path)
         .map_err(|error| SettingsError::ConfigUnreadable { path: path.to_owned(), error })?;
-    toml::from_str(&text).map_err(|error| {
+    parse(&text).map_err(|Misread { line, message }| SettingsError::Config {
+        place: format!("{}:{line}", path.display()),
+        message,
+    })
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug)]
+pub(crate) struct Misread {
+    /// From 1.
+    pub(crate) line: usize,
+    /// One line.
+    pub(crate) message: String,
+}
+
+/// The settings in a file with this content.
+pub(crate) fn parse(text: &str) -> Result<NodeSettings, Misread> {
+    toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count()
         });
         // The message goes on with all keys there are; `hoard node --help` lists them readably.
         let message = error.message().split(", expected one of").next().unwrap_or_default();
-        SettingsError::Config {
-            place: format!("{}:{line}", path.display()),
+        Misread {
+            line,
             message: message.replace("unknown field", "unknown key").replace('\n', " "),
         }
     })
@@ -163,7 +180,8 @@ impl NodeSettings {
     }
 }
 
-fn config(settings: NodeSettings) -> Result<Config, SettingsError> {
+/// What a node is told by these settings. Reads the secret's file, and resolves the advertised name.
+pub(crate) fn config(settings: NodeSettings) -> Result<Config, SettingsError> {
     refuse(&settings)?;
     let default = Config::default();
     let span = |span: Option<Span>, default: Duration| span.map_or(default, |span| span.0);

@@ -243,7 +243,7 @@ fn wire_len(bytes: usize) -> u32 {
 pub(crate) struct Decoder {
     message_bytes_max: usize,
     unfinished: BTreeMap<(Shape, u64), Unfinished>,
-    unfinished_bytes: usize,
+    pub(crate) unfinished_bytes: usize,
 }
 
 struct Unfinished {

@@ -8,6 +8,8 @@ mod call;
 mod carrier;
 mod connection;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gossip;
 mod handshake;
 mod inbound;

@@ -3,6 +3,8 @@
 
 mod arrivals;
 mod council;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod group;
 mod groups;
 mod keeper;

@@ -5,6 +5,8 @@ mod change;
 mod check;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod id;
 mod loss;
 mod placement;

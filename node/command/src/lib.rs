@@ -16,6 +16,8 @@ mod cluster;
 mod command;
 mod describe;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod glob;
 mod grammar;
 mod help;

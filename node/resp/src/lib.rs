@@ -39,6 +39,8 @@
 mod args;
 mod decoder;
 mod encoder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod inline;
 mod limits;
 mod number;

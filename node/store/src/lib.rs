@@ -11,6 +11,8 @@ mod bin;
 mod block;
 mod entry;
 mod evict;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod number;
 mod op;
 mod read;
