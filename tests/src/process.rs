@@ -9,6 +9,7 @@
 
 mod binary;
 pub mod client;
+pub mod differential;
 mod keeper;
 mod node;
 pub mod outage;
