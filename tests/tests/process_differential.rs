@@ -94,8 +94,10 @@ enum Slot {
 
 use Slot::{Float, Integer, Key, Milli, Near, Pattern, Position, Second, Ttl, Value, Word};
 
-/// Commands with what they take, and words that may follow.
-const SHAPES: &[(u32, &str, &[Slot], &[&[Slot]])] = &[
+/// How often a command is drawn, its name, what it takes, and words that may follow.
+type Shape = (u32, &'static str, &'static [Slot], &'static [&'static [Slot]]);
+
+const SHAPES: &[Shape] = &[
     (6, "get", &[Key], &[]),
     (10, "set", &[Key, Value], SET),
     (2, "getset", &[Key, Value], &[]),
