@@ -38,7 +38,7 @@ pub(super) struct Whose {
 
 /// Which leader: in one term there may be several, one after the other, in the order of their ids.
 /// openraft, `leader_id_adv`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct LeaderId {
     term: u64,
     replica: ReplicaId,
