@@ -8,23 +8,18 @@
 )]
 
 mod binary;
-pub mod client;
 pub mod differential;
 mod keeper;
 mod node;
 pub mod outage;
-mod ports;
-pub mod resp;
 pub mod tool;
-pub mod workload;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +27,9 @@ pub use binary::hoard;
 use client::Client;
 use keeper::Keeper;
 use node::Node;
-pub use ports::{Block, Ports};
+pub use scatterhoard_prove::http::{Response, get as http_get};
+pub use scatterhoard_prove::ports::{Block, Ports};
+pub use scatterhoard_prove::{client, resp, workload};
 
 /// How long a cluster may take until it is writable, fully replicated and balanced. Far more than it
 /// needs, since tests share a machine: only a cluster that never gets there fails.
@@ -291,33 +288,6 @@ impl Drop for Cluster {
     }
 }
 
-/// What a node's HTTP interface answered.
-#[derive(Clone, Debug)]
-pub struct Response {
-    /// The status code.
-    pub status: u16,
-    /// The body, as text.
-    pub body: String,
-}
-
-/// Asks a node's HTTP interface.
-///
-/// # Errors
-/// Nobody listens there, nobody answers within 2 s, or the answer is not HTTP.
-pub fn http_get(addr: SocketAddr, path: &str) -> io::Result<Response> {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {answer:.80}"));
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(odd)?;
-    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or_else(odd)?;
-    Ok(Response { status, body: body.to_owned() })
-}
-
 /// Waits until something is so.
 ///
 /// # Panics
@@ -333,22 +303,6 @@ pub fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut() -> boo
 /// Lets time pass, where what is waited for cannot be seen from outside.
 pub fn pause(time: Duration) {
     thread::sleep(time);
-}
-
-/// Tells threads that it is over when it is dropped, so that they end even if the test fails.
-#[derive(Debug)]
-pub struct Finish<'a>(&'a AtomicBool);
-
-impl<'a> Finish<'a> {
-    fn of(over: &'a AtomicBool) -> Self {
-        Self(over)
-    }
-}
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A new directory for one cluster.

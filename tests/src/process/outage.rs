@@ -9,9 +9,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scatterhoard_ring::{Slot, SlotRange};
 
+use scatterhoard_prove::finish::Finish;
+
+use super::Cluster;
 use super::client::{Attempt, Client, key_in};
 use super::resp::{Connection, Value};
-use super::{Cluster, Finish};
 
 /// Slots that are looked at, evenly spread: several in each partition, however the slots are cut.
 const SAMPLES_COUNT: u16 = 48;

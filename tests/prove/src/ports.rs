@@ -1,6 +1,7 @@
-//! Ports for clusters that run at the same time, in any number of test processes.
+//! Ports for clusters that run at the same time, in any number of processes, and for nodes that have an
+//! address of their own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below the ports that systems give to outgoing connections (Linux: from 32,768), which would otherwise
@@ -21,11 +22,15 @@ pub struct Block {
     _guard: TcpListener,
 }
 
-/// The ports of one node, all on 127.0.0.1.
+/// Where a node listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
+    ip: IpAddr,
     first: u16,
 }
+
+/// The first port of a node that has an address for itself.
+const OWN_FIRST: u16 = 7001;
 
 impl Block {
     /// A block that nobody has, and on whose ports nobody listens.
@@ -59,11 +64,17 @@ impl Block {
         let node = u16::try_from(node).expect("a small number");
         let first = self.first + 1 + node * NODE_PORTS;
         assert!(first + NODE_PORTS <= self.first + BLOCK_PORTS, "a block is for ten nodes");
-        Ports { first }
+        Ports { ip: Ipv4Addr::LOCALHOST.into(), first }
     }
 }
 
 impl Ports {
+    /// The ports of a node that has this address for itself.
+    #[must_use]
+    pub const fn on(ip: IpAddr) -> Self {
+        Self { ip, first: OWN_FIRST }
+    }
+
     /// Redis protocol, cluster mode.
     #[must_use]
     pub fn listen(self) -> SocketAddr {
@@ -103,7 +114,7 @@ impl Ports {
     }
 
     fn at(self, offset: u16) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.first + offset))
+        SocketAddr::from((self.ip, self.first + offset))
     }
 }
 

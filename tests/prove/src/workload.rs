@@ -10,9 +10,9 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::Finish;
-use super::client::{Attempt, Client};
-use super::resp::Value;
+use crate::client::{Attempt, Client};
+use crate::finish::Finish;
+use crate::resp::Value;
 use scatterhoard_check::history::{Action, Answer, Recorder, When};
 
 /// Pause of a client between two operations. Without it a history of half a minute is too long to judge.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use scatterhoard_ring::Slot;
 
-use super::resp::{Connection, Value};
+use crate::resp::{Connection, Value};
 
 /// How long a reply is waited for by default. Longer than a node lets a command wait.
 pub const PATIENCE: Duration = Duration::from_secs(3);
