@@ -10,6 +10,7 @@ pub mod fault;
 pub mod finish;
 pub mod http;
 pub mod ports;
+pub mod report;
 pub mod resp;
 pub mod target;
 pub mod workload;
