@@ -138,6 +138,7 @@ pub(crate) fn json(core: &Core) -> Value {
         "node": core.node.to_string(),
         "name": core.name,
         "version": crate::core::VERSION,
+        "wall_clock_ms": core.wall.own().millis(),
         "ready": not_ready(core).is_empty(),
         "losses": core.recovery.losses().iter().map(|(group, why)| json!({
             "group": group.to_string(),

@@ -42,7 +42,8 @@ fn a_history_under_kills_and_pauses_is_linearizable() {
         let _finish = workload.finish_on_drop();
         torment(&mut cluster, &mut StdRng::seed_from_u64(seed));
     });
-    workload.read_all(listens);
+    assert_eq!(workload.read_all(&listens), [""; 0], "unread keys");
+    assert_eq!(workload.oddities(), [""; 0]);
 
     let history = workload.recorder().history();
     let summary = summarize(&history);

@@ -49,7 +49,8 @@ fn nodes_that_are_drained_or_leave_take_nothing_with_them() {
         cluster.wait_ready();
         pause(A_WHILE);
     });
-    workload.read_all(listens);
+    assert_eq!(workload.read_all(&listens), [""; 0], "unread keys");
+    assert_eq!(workload.oddities(), [""; 0]);
 
     let history = workload.recorder().history();
     let summary = summarize(&history);

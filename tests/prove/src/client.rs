@@ -26,7 +26,11 @@ const INSIST_PAUSE: Duration = Duration::from_millis(10);
 const REDIRECTS_MAX: usize = 8;
 
 /// First words of errors after which a command certainly was not done and will not be.
-const NOT_DONE: [&str; 4] = ["CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM"];
+const NOT_DONE: [&str; 7] =
+    ["CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM", "LOADING", "MASTERDOWN", "READONLY"];
+
+/// How a node says that it cannot serve one more client: before it has read anything.
+const TOO_MANY_CLIENTS: &str = "ERR max number of clients reached";
 
 /// What a client knows of a command that it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,11 @@ impl Client {
         self
     }
 
+    /// Waits so long for each reply from connections that are opened from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// Asks for a command whose first key is its second word.
     pub fn ask(&mut self, words: &[&[u8]]) -> Attempt {
         let slot = Slot::of(words.get(1).copied().unwrap_or_default());
@@ -97,9 +106,11 @@ impl Client {
             };
             let Value::Error(text) = reply else { return Attempt::Answered(reply) };
             match moved(&text) {
-                Some((moved, leader)) if redirects < REDIRECTS_MAX => {
-                    assert_eq!(moved, slot, "{addr} redirects another slot: {text}");
-                    assert_ne!(leader, addr, "{addr} redirects to itself");
+                // That would be no answer to what was asked.
+                Some((moved, leader)) if moved != slot || leader == addr => {
+                    return Attempt::Answered(Value::Error(format!("{text} (from {addr})")));
+                }
+                Some((_, leader)) if redirects < REDIRECTS_MAX => {
                     self.leaders.insert(slot, leader);
                     redirects += 1;
                 }
@@ -127,7 +138,7 @@ impl Client {
 
     fn ended(&mut self, addr: SocketAddr, text: String) -> Attempt {
         let first = text.split(' ').next().unwrap_or_default();
-        if first == "MOVED" || NOT_DONE.contains(&first) {
+        if first == "MOVED" || NOT_DONE.contains(&first) || text == TOO_MANY_CLIENTS {
             // Another may know better.
             self.leaders.retain(|_, leader| *leader != addr);
             self.seed = (self.seed + 1) % self.seeds.len();

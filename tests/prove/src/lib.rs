@@ -4,13 +4,23 @@
     reason = "real processes live in real time, and have threads"
 )]
 
+pub mod arena;
+pub mod args;
 pub mod campaign;
 pub mod client;
+mod course;
 pub mod fault;
 pub mod finish;
 pub mod http;
+mod machine;
+pub mod net;
+pub mod plan;
 pub mod ports;
 pub mod report;
 pub mod resp;
+pub mod run;
 pub mod target;
+pub mod throughput;
+pub mod verdict;
+pub mod watch;
 pub mod workload;

@@ -1,6 +1,8 @@
 //! What is tormented: how its nodes are started, and what they say of themselves. The rest (processes,
 //! networks, faults, clients) is the same for every target.
 
+pub mod hoard;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,11 +54,12 @@ pub trait Target: Sync {
     /// Where a node serves all keys without redirecting, if it does.
     fn any_key(&self, site: &Site) -> Option<SocketAddr>;
 
-    /// Whether it knows `SET … IFEQ`.
-    fn compares_and_sets(&self) -> bool;
-
     /// Why a kind of fault makes no sense here.
     fn unable(&self, kind: Kind) -> Option<String>;
+
+    /// Whether what a node has logged since it was started says that it may end by itself, as one that the
+    /// others have given up may. It is started again.
+    fn may_end(&self, log: &str) -> bool;
 
     /// Lines of a node's log that must not be there, whatever was done to it.
     fn alarms(&self, log: &str) -> Vec<String>;
@@ -89,6 +92,8 @@ pub struct View {
     pub members: usize,
     /// What it believes to lead.
     pub leads: Vec<Lead>,
+    /// What the wall clock of its machine says, in milliseconds since 1970, if it tells.
+    pub wall_clock_ms: Option<u64>,
 }
 
 /// A node leads a partition.

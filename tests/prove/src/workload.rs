@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -14,15 +16,53 @@ use crate::client::{Attempt, Client};
 use crate::finish::Finish;
 use crate::resp::Value;
 use scatterhoard_check::history::{Action, Answer, Recorder, When};
-
-/// Pause of a client between two operations. Without it a history of half a minute is too long to judge.
-const PAUSE_MS_MAX: u64 = 12;
+use scatterhoard_ring::{Slot, SlotRange};
 
 /// Keys of each kind. Few, so that clients meet on them.
 const REGISTERS_COUNT: u32 = 12;
 const COUNTERS_COUNT: u32 = 5;
 const TEXTS_COUNT: u32 = 2;
 const PAIRS_COUNT: u32 = 2;
+const LEASES_COUNT: u32 = 4;
+
+/// How long a probe waits for its reply before it asks another node, as an application might; and at most,
+/// where replies take their time: then it waits twice as long as the last one took, and as the last wait
+/// that was in vain.
+const PROBE_PATIENCE: Duration = Duration::from_millis(300);
+const PROBE_PATIENCE_MAX: Duration = Duration::from_millis(1500);
+
+/// Pause between two probes of a partition.
+const PROBE_PAUSE: Duration = Duration::from_millis(40);
+
+/// After how many operations a client opens its connections anew, on the average.
+const RECONNECT_AFTER: u32 = 300;
+
+/// Who reads everything at the end.
+const READER: u32 = u32::MAX;
+
+/// Replies out of place that are kept: more say no more.
+const ODDITIES_MAX: usize = 10;
+
+/// Times to live, in milliseconds.
+const TTL_MS: Range<u64> = 50..1500;
+
+/// What clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// Pause of a client between two operations, at most. Without it a history of half a minute is too long
+    /// to judge.
+    pub pause_ms_max: u64,
+    /// After how long clients turn to other keys, so that no key's history becomes too long to judge.
+    pub chapter: Option<Duration>,
+    /// Whether keys with a time to live are among them.
+    pub leases: bool,
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self { pause_ms_max: 12, chapter: None, leases: false }
+    }
+}
 
 /// What several clients share while they make one history.
 #[derive(Debug)]
@@ -30,7 +70,11 @@ pub struct Workload {
     recorder: Recorder,
     begun: Instant,
     seed: u64,
+    mix: Mix,
     over: AtomicBool,
+    done: AtomicU64,
+    odd: Mutex<Vec<String>>,
+    pulse: Option<Pulse>,
 }
 
 impl Workload {
@@ -41,14 +85,56 @@ impl Workload {
             recorder: Recorder::new(),
             begun: Instant::now(),
             seed,
+            mix: Mix::default(),
             over: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            odd: Mutex::default(),
+            pulse: None,
         }
+    }
+
+    /// The same workload, of something else.
+    #[must_use]
+    pub fn of(mut self, mix: Mix) -> Self {
+        self.mix = mix;
+        self
+    }
+
+    /// The same workload, which notes when partitions took writes last.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: Pulse) -> Self {
+        self.pulse = Some(pulse);
+        self
     }
 
     /// What was recorded, in nanoseconds since the workload was made.
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// When the workload was made.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// How many operations were answered so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// When partitions took writes last, if that is noted.
+    #[must_use]
+    pub fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_ref()
+    }
+
+    /// Replies that their commands do not have. The operations stay in doubt.
+    #[must_use]
+    pub fn oddities(&self) -> Vec<String> {
+        self.odd.lock().clone()
     }
 
     /// Lets all clients come to an end, after the operation that they are at, once what is returned is
@@ -61,30 +147,63 @@ impl Workload {
     /// Is one client until the end: asks for what its number and the seed say.
     pub fn be(&self, number: u32, seeds: Vec<SocketAddr>) {
         let mut rng = StdRng::seed_from_u64(self.seed ^ (u64::from(number) << 32));
-        let mut client = Client::new(seeds).beginning_with(number as usize);
+        let mut client = Client::new(seeds.clone()).beginning_with(number as usize);
         let mut count = 0;
         while !self.over.load(Ordering::Relaxed) {
             let action = self.draw(&mut rng, number, count);
             count += 1;
             self.perform(number, &mut client, action);
-            thread::sleep(Duration::from_millis(rng.random_range(0..PAUSE_MS_MAX)));
+            if rng.random_range(0..RECONNECT_AFTER) == 0 {
+                client =
+                    Client::new(seeds.clone()).beginning_with(rng.random_range(0..seeds.len()));
+            }
+            thread::sleep(Duration::from_millis(rng.random_range(0..self.mix.pause_ms_max)));
         }
     }
 
-    /// Reads every key that the clients wrote. Until it is answered, each is asked for up to ten times.
-    ///
-    /// # Panics
-    /// If one is not answered.
-    pub fn read_all(&self, seeds: Vec<SocketAddr>) {
-        let mut client = Client::new(seeds);
+    /// Writes to one slot again and again until the end, and so tells when it took writes.
+    pub fn probe(&self, number: u32, slot: Slot, seeds: Vec<SocketAddr>) {
+        let tag = (0_u64..)
+            .map(|tag| tag.to_string())
+            .find(|tag| Slot::of(tag.as_bytes()) == slot)
+            .expect("every slot has keys");
+        let mut client =
+            Client::new(seeds).beginning_with(number as usize).patient_for(PROBE_PATIENCE);
+        let mut count = 0;
+        while !self.over.load(Ordering::Relaxed) {
+            let key = format!("{{{tag}}}:probe{}", self.chapter());
+            let asked = Instant::now();
+            self.perform(number, &mut client, Action::set(key, format!("{number}.{count}")));
+            let patience = (2 * asked.elapsed()).clamp(PROBE_PATIENCE, PROBE_PATIENCE_MAX);
+            client.set_patience(patience);
+            count += 1;
+            thread::sleep(PROBE_PAUSE);
+        }
+    }
+
+    /// Reads every key that the clients wrote, with several clients of which each has some. Until it is
+    /// answered, each is asked for up to ten times. Says which were not.
+    #[must_use]
+    pub fn read_all(&self, seeds: &[SocketAddr]) -> Vec<String> {
+        const READERS_COUNT: usize = 4;
         let history = self.recorder.history();
         let keys: BTreeSet<_> =
             history.iter().flat_map(|operation| operation.action.keys()).collect();
-        for key in keys {
-            let answered =
-                (0..10).any(|_| self.perform(u32::MAX, &mut client, Action::get(key.clone())));
-            assert!(answered, "{} cannot be read", key.escape_ascii());
-        }
+        let keys: Vec<_> = keys.into_iter().collect();
+        let share = keys.len().div_ceil(READERS_COUNT).max(1);
+        let read = |keys: &[&Bytes]| {
+            let mut client = Client::new(seeds.to_vec());
+            let unread = keys.iter().filter(|&&key| {
+                let get = || Action::get(key.clone());
+                !(0..10).any(|_| self.perform(READER, &mut client, get()))
+            });
+            unread.map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let readers: Vec<_> =
+                keys.chunks(share).map(|keys| scope.spawn(move || read(keys))).collect();
+            readers.into_iter().flat_map(|it| it.join().expect("it comes back")).collect()
+        })
     }
 
     /// Whether it was answered.
@@ -93,10 +212,25 @@ impl Workload {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
         let pending = self.recorder.begin(number, action.clone(), self.now());
         match client.ask(&words) {
-            Attempt::Answered(value) => {
-                pending.done(answer(&action, value), self.now());
-                true
-            }
+            Attempt::Answered(value) => match answer(&action, value) {
+                Ok(answer) => {
+                    let now = self.now();
+                    pending.done(answer, now);
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                    if let Some(pulse) = self.pulse.as_ref().filter(|_| !action.is_read()) {
+                        action.keys().first().inspect(|key| pulse.beat(key, now));
+                    }
+                    true
+                }
+                Err(value) => {
+                    pending.unknown();
+                    let mut odd = self.odd.lock();
+                    if odd.len() < ODDITIES_MAX {
+                        odd.push(format!("{action:?} was answered {value:?}"));
+                    }
+                    false
+                }
+            },
             Attempt::Refused(_) => {
                 pending.refused(self.now());
                 false
@@ -112,14 +246,26 @@ impl Workload {
         u64::try_from(self.begun.elapsed().as_nanos()).expect("five hundred years are enough")
     }
 
+    /// What keys of this time end with.
+    fn chapter(&self) -> String {
+        self.mix.chapter.map_or_else(String::new, |chapter| {
+            format!(".{}", self.begun.elapsed().as_nanos() / chapter.as_nanos().max(1))
+        })
+    }
+
     /// The next operation. Every value that is set is set once only, which makes the judgement sharp.
     fn draw(&self, rng: &mut StdRng, number: u32, count: u32) -> Action {
         let value = format!("{number}.{count}");
-        let register = format!("register:{}", rng.random_range(0..REGISTERS_COUNT));
-        let counter = format!("counter:{}", rng.random_range(0..COUNTERS_COUNT));
-        let text = format!("text:{}", rng.random_range(0..TEXTS_COUNT));
+        let chapter = self.chapter();
+        let register = format!("register:{}{chapter}", rng.random_range(0..REGISTERS_COUNT));
+        let counter = format!("counter:{}{chapter}", rng.random_range(0..COUNTERS_COUNT));
+        let text = format!("text:{}{chapter}", rng.random_range(0..TEXTS_COUNT));
         let pair = rng.random_range(0..PAIRS_COUNT);
-        let (left, right) = (format!("{{pair:{pair}}}:left"), format!("{{pair:{pair}}}:right"));
+        let pair = |side| format!("{{pair:{pair}{chapter}}}:{side}");
+        let (left, right) = (pair("left"), pair("right"));
+        if self.mix.leases && rng.random_range(0..10) == 0 {
+            return lease(rng, &chapter, value);
+        }
         match rng.random_range(0..100) {
             0..20 => Action::get(register),
             20..32 => Action::set(register, value),
@@ -140,6 +286,62 @@ impl Workload {
     }
 }
 
+/// The next operation on a key that expires.
+fn lease(rng: &mut StdRng, chapter: &str, value: String) -> Action {
+    const NS_PER_MS: u64 = 1_000_000;
+    let key = format!("lease:{}{chapter}", rng.random_range(0..LEASES_COUNT));
+    match rng.random_range(0..10) {
+        0..5 => Action::get(key),
+        5..8 => Action::set_for(key, value, rng.random_range(TTL_MS) * NS_PER_MS),
+        8 => Action::set(key, value),
+        _ => Action::delete(key),
+    }
+}
+
+/// When each partition took a write last, for those who watch.
+#[derive(Debug)]
+pub struct Pulse {
+    partitions: Vec<(SlotRange, AtomicU64)>,
+    longest_silence_ns: AtomicU64,
+}
+
+impl Pulse {
+    /// Of partitions with these slots.
+    #[must_use]
+    pub fn of(partitions: impl IntoIterator<Item = SlotRange>) -> Self {
+        let partitions = partitions.into_iter().map(|slots| (slots, AtomicU64::new(0))).collect();
+        Self { partitions, longest_silence_ns: AtomicU64::new(0) }
+    }
+
+    /// For how long any partition has gone without a write at most, until now.
+    #[must_use]
+    pub fn longest_silence_ns(&self, now_ns: u64) -> u64 {
+        let silences = self.partitions.iter().map(|(_, last)| {
+            let last = last.load(Ordering::Relaxed);
+            if last > 0 { now_ns.saturating_sub(last) } else { 0 }
+        });
+        let before = self.longest_silence_ns.load(Ordering::Relaxed);
+        silences.max().unwrap_or(0).max(before)
+    }
+
+    /// Whether every partition has taken a write since then.
+    #[must_use]
+    pub fn all_since(&self, since_ns: u64) -> bool {
+        self.partitions.iter().all(|(_, last)| last.load(Ordering::Relaxed) > since_ns)
+    }
+
+    fn beat(&self, key: &[u8], now_ns: u64) {
+        let slot = Slot::of(key);
+        if let Some((_, last)) = self.partitions.iter().find(|(slots, _)| slots.contains(slot)) {
+            let before = last.fetch_max(now_ns, Ordering::Relaxed);
+            if before > 0 {
+                let silence = now_ns.saturating_sub(before);
+                self.longest_silence_ns.fetch_max(silence, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 fn words(action: &Action) -> Vec<Bytes> {
     let word = |text: &'static str| Bytes::from_static(text.as_bytes());
     match action {
@@ -148,13 +350,15 @@ fn words(action: &Action) -> Vec<Bytes> {
             [word("MGET")].into_iter().chain(keys.iter().cloned()).collect()
         }
         Action::Set { key, value, when, ttl } => {
-            assert!(ttl.is_none(), "this workload sets no deadlines");
             let mut words = vec![word("SET"), key.clone(), value.clone()];
             match when {
                 When::Always => {}
                 When::Absent => words.push(word("NX")),
                 When::Present => words.push(word("XX")),
                 When::Equal(expected) => words.extend([word("IFEQ"), expected.clone()]),
+            }
+            if let Some(ttl) = ttl {
+                words.extend([word("PX"), (ttl / 1_000_000).to_string().into()]);
             }
             words
         }
@@ -170,15 +374,19 @@ fn words(action: &Action) -> Vec<Bytes> {
     }
 }
 
-/// What a reply says about an action. Panics at a reply that the command does not have.
-fn answer(action: &Action, value: Value) -> Answer {
-    match (action, value) {
+/// What a reply says about an action; the reply, if the command does not have it.
+fn answer(action: &Action, value: Value) -> Result<Answer, Value> {
+    Ok(match (action, value) {
         (
             Action::Get { .. } | Action::Swap { .. } | Action::GetDelete { .. },
             Value::Bulk(value),
         ) => Answer::Value(value),
         (Action::GetMany { .. }, Value::Array(Some(values))) => {
-            Answer::Values(values.into_iter().map(|value| bulk(action, value)).collect())
+            let bulk = |value| match value {
+                Value::Bulk(value) => Ok(value),
+                other => Err(other),
+            };
+            Answer::Values(values.into_iter().map(bulk).collect::<Result<_, _>>()?)
         }
         (Action::Set { when: When::Always, .. } | Action::SetMany { .. }, Value::Simple(ok))
             if ok == "OK" =>
@@ -194,13 +402,6 @@ fn answer(action: &Action, value: Value) -> Answer {
             Answer::Number(number)
         }
         (Action::Delete { .. }, Value::Integer(count @ (0 | 1))) => Answer::Bool(count == 1),
-        (action, value) => panic!("{action:?} was answered {value:?}"),
-    }
-}
-
-fn bulk(action: &Action, value: Value) -> Option<Bytes> {
-    match value {
-        Value::Bulk(value) => value,
-        other => panic!("{action:?} was answered with {other:?} among others"),
-    }
+        (_, value) => return Err(value),
+    })
 }

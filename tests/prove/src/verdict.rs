@@ -1,0 +1,153 @@
+//! What a campaign comes to. Pure.
+
+use std::time::Duration;
+
+use scatterhoard_check::history::{Operation, lost_writes};
+use scatterhoard_check::linear::{self, Rules};
+
+use crate::campaign::{Planned, Verdict};
+
+/// How much before its deadline a key may be gone. A partition's time may run ahead of the clients' by as
+/// much as a node's wall clock may be wrong before it may not lead (250 ms), and once more for the one
+/// before it.
+const EXPIRY_EARLY: Duration = Duration::from_millis(500);
+
+/// How long after its deadline a key may still be there: the same, backwards, and what an answer takes.
+const EXPIRY_LATE: Duration = Duration::from_secs(2);
+
+/// Fewer acknowledged operations than this say nothing.
+pub const DONE_MIN: usize = 100;
+
+/// By which rules histories with times in nanoseconds are judged.
+#[must_use]
+pub fn rules() -> Rules {
+    Rules {
+        expiry_early: nanoseconds(EXPIRY_EARLY),
+        expiry_late: Some(nanoseconds(EXPIRY_LATE)),
+        ..Rules::default()
+    }
+}
+
+/// Judges a history, and what else was found wrong. A kind of fault that was planned and did not happen is
+/// a complaint, for it was not tested.
+#[must_use]
+pub fn judge(history: &[Operation], planned: &[Planned], mut complaints: Vec<String>) -> Verdict {
+    for Planned { kind, .. } in
+        planned.iter().filter(|planned| planned.happened == 0 && planned.unable.is_none())
+    {
+        complaints.push(format!("not tested: {kind} was planned and never happened"));
+    }
+    let done = history.iter().filter(|it| is_done(it)).count();
+    if done < DONE_MIN {
+        complaints.push(format!("not tested: only {done} operations were answered"));
+    }
+    let writes = lost_writes(history);
+    let lost_writes = writes.lost.iter().map(|lost| {
+        let read = match &lost.read {
+            Some(read) => format!("{:?} was read", read.escape_ascii().to_string()),
+            None => "nothing was there".to_owned(),
+        };
+        let (key, written) = (lost.key.escape_ascii(), lost.written.escape_ascii());
+        format!("{key}: \"{written}\" was acknowledged, {read}")
+    });
+    let mut verdict = Verdict {
+        operations: history.len() as u64,
+        objects: 0,
+        lost_writes: lost_writes.collect(),
+        violation: None,
+        too_hard: Vec::new(),
+        complaints,
+    };
+    match linear::check_by(&rules(), history) {
+        linear::Verdict::Linearizable { objects, .. } => verdict.objects = objects as u64,
+        linear::Verdict::Violation(violation) => verdict.violation = Some(violation.explanation),
+        linear::Verdict::TooHard { object, operations } => {
+            verdict.too_hard.push(format!("{object} ({operations} operations)"));
+        }
+    }
+    verdict
+}
+
+const fn is_done(operation: &Operation) -> bool {
+    matches!(operation.outcome, scatterhoard_check::history::Outcome::Done { .. })
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("some seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use scatterhoard_check::history::{Action, Answer, Outcome};
+
+    use super::*;
+
+    fn done(at: u64, action: Action, answer: Answer) -> Operation {
+        let outcome = Outcome::Done { answer, at: at + 1 };
+        Operation { client: 0, action, invoked: at, outcome }
+    }
+
+    /// Two hundred keys, each written once and read back.
+    fn fine() -> Vec<Operation> {
+        let write = |i: u64| done(i * 10, Action::set(format!("k{i}"), "v"), Answer::Done);
+        let read = |i: u64| done(9000 + i, Action::get(format!("k{i}")), Answer::value("v"));
+        (0..200).map(write).chain((0..200).map(read)).collect()
+    }
+
+    fn happened(happened: u64) -> [Planned; 1] {
+        [Planned { kind: "cut".to_owned(), happened, unable: None }]
+    }
+
+    #[test]
+    fn a_history_without_a_flaw_is_good() {
+        let verdict = judge(&fine(), &happened(1), Vec::new());
+        assert!(verdict.is_good(), "{verdict:?}");
+        assert_eq!((verdict.operations, verdict.objects), (400, 200));
+    }
+
+    #[test]
+    fn a_write_that_is_gone_is_lost() {
+        let mut history = fine();
+        history[300] = done(9100, Action::get("k100"), Answer::nil());
+        let verdict = judge(&history, &happened(1), Vec::new());
+        assert_eq!(verdict.lost_writes, ["k100: \"v\" was acknowledged, nothing was there"]);
+        assert!(verdict.violation.is_some() && !verdict.is_good());
+    }
+
+    #[test]
+    fn a_stale_read_is_a_violation_even_if_nothing_is_lost() {
+        let mut history = fine();
+        history.push(done(20_000, Action::set("k0", "new"), Answer::Done));
+        history.push(done(20_010, Action::get("k0"), Answer::value("v")));
+        history.push(done(20_020, Action::get("k0"), Answer::value("new")));
+        let verdict = judge(&history, &happened(1), Vec::new());
+        assert!(verdict.lost_writes.is_empty());
+        assert!(verdict.violation.is_some_and(|why| why.contains("k0")));
+    }
+
+    #[test]
+    fn a_key_may_not_expire_long_before_its_deadline() {
+        let second = 1_000_000_000;
+        let gone_after = |after: u64| {
+            let mut history = fine();
+            history.push(done(second, Action::set_for("lease", "v", 10 * second), Answer::Done));
+            history.push(done(second + after, Action::get("lease"), Answer::nil()));
+            judge(&history, &happened(1), Vec::new()).is_good()
+        };
+        assert!(!gone_after(9 * second));
+        assert!(gone_after(9 * second + 600_000_000));
+    }
+
+    #[test]
+    fn a_planned_fault_that_never_happened_fails_the_campaign() {
+        let verdict = judge(&fine(), &happened(0), Vec::new());
+        assert_eq!(verdict.complaints, ["not tested: cut was planned and never happened"]);
+        let unable = Planned { unable: Some("no network".to_owned()), ..happened(0)[0].clone() };
+        assert!(judge(&fine(), &[unable], Vec::new()).is_good());
+    }
+
+    #[test]
+    fn a_campaign_in_which_nothing_was_done_fails() {
+        assert!(!judge(&[], &happened(1), Vec::new()).is_good());
+    }
+}
