@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use scatterhoard_prove::args::ProveArgs;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::address::{Endpoint, Host, Remote};
@@ -71,6 +72,22 @@ pub(crate) enum Command {
     /// A node with --join founds only once all others have answered that they know no cluster. This is
     /// for when some of them will not come. Two nodes that are told so found two clusters.
     Found(AskArgs),
+    /// Torment a throw-away cluster of this program on this machine, and judge what clients saw
+    ///
+    /// Starts real nodes, lets clients write and read, and meanwhile kills, pauses, cuts off and restarts
+    /// nodes, loses, delays and reorders their packets, and sets their clocks wrong. Then everything is
+    /// mended, the cluster has to become whole, all is read, and the history of every key is judged: is
+    /// there one order of all operations that explains all answers, and is no acknowledged write gone?
+    ///
+    /// Nothing outside the cluster is touched: nodes listen in networks of their own, which exist only while
+    /// this runs. That takes Linux, the programs `ip`, `nsenter`, `setpriv` and `unshare` (packages iproute2
+    /// and util-linux), and root or a system that lets users make namespaces. Elsewhere nodes share the
+    /// loopback interface, and the faults that need networks are left out. Wrong clocks take libfaketime.
+    /// What was left out is told.
+    ///
+    /// Exits with 0 if nothing was found wrong, and with 1 if a promise was broken or a fault that should
+    /// have been tested never happened.
+    Prove(ProveArgs),
     /// Print the version
     Version,
 }
@@ -420,17 +437,6 @@ where
         text.parse().map_err(|error| de::Error::custom(format!("`{text}`: {error}")))
     };
     Vec::deserialize(deserializer)?.into_iter().map(parse).collect::<Result<_, _>>().map(Some)
-}
-
-/// What clap has to say, without the usage, which `--help` shows.
-pub(crate) fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said: Vec<&str> = lines
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .collect();
-    let said = said.join(" ").replace(" tip:", ";");
-    format!("{} (try --help)", said.strip_prefix("error: ").unwrap_or(&said))
 }
 
 #[cfg(test)]

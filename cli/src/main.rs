@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use scatterhoard_prove::args::{Asked, one_line};
 
 use crate::args::{Cli, Command};
 use crate::settings::SettingsError;
@@ -61,6 +62,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Leave(args) => admin::leave(&args),
         Command::Recover(args) => admin::recover(&args),
         Command::Found(args) => admin::found(&args),
+        Command::Prove(args) => args.run(&Asked {
+            command: "hoard prove".to_owned(),
+            program: std::env::current_exe()?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            out: "hoard-proof-".to_owned(),
+        }),
         Command::Version => {
             say(&format!("hoard {}\n", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
@@ -86,7 +93,7 @@ fn explain(error: &clap::Error) -> ExitCode {
             USAGE.into()
         }
         _ => {
-            eprintln!("hoard: {}", args::one_line(error));
+            eprintln!("hoard: {}", one_line(error));
             USAGE.into()
         }
     }

@@ -104,7 +104,7 @@ fn the_help_states_the_defaults_that_hold() {
 #[test]
 fn the_help_of_the_others_explains_them() {
     let top = Cli::command().render_long_help().to_string();
-    for command in ["node", "status", "ready", "drain", "leave", "version"] {
+    for command in ["node", "status", "ready", "drain", "leave", "prove", "version"] {
         assert!(top.contains(&format!("\n  {command} ")), "{command}");
     }
     for command in ["status", "ready", "drain", "leave"] {
@@ -113,6 +113,10 @@ fn the_help_of_the_others_explains_them() {
     assert!(help_of("status").contains("--json"));
     assert!(help_of("ready").contains("--wait <TIME>"));
     assert!(help_of("drain").contains("<NODE>"));
+    let help = help_of("prove").split_whitespace().collect::<Vec<_>>().join(" ");
+    for kind in scatterhoard_prove::fault::Kind::ALL {
+        assert!(help.contains(kind.name()), "{kind}");
+    }
 }
 
 #[test]
@@ -125,6 +129,12 @@ fn a_mistake_on_the_command_line_is_one_line() {
     check(
         "node --replicas 9",
         "invalid value '9' for '--replicas <N>': expected a whole number from 1 to 7 (try --help)",
+    );
+    check(
+        "prove --faults kill,cutt",
+        "invalid value 'cutt' for '--faults <LIST>': there is no fault `cutt`; there are kill, crash, pause, \
+         cut, island, one-way, loss, delay, reorder, bandwidth, clock, memory, descriptors, leave, \
+         restart-all, join (try --help)",
     );
     check(
         "node --write-timeout 2",

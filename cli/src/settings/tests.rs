@@ -1,7 +1,9 @@
 use clap::Parser;
 
 use super::*;
-use crate::args::{Cli, Command, one_line};
+use scatterhoard_prove::args::one_line;
+
+use crate::args::{Cli, Command};
 
 /// Settings of `hoard node` with these flags. The file of `--config`, if any, has this content.
 fn settings(flags: &str, file: Option<&str>) -> Result<Settings, SettingsError> {
