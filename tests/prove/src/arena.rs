@@ -148,7 +148,7 @@ impl<'a> Arena<'a> {
     /// # Errors
     /// The file that says so could not be written.
     pub fn set_clock(&mut self, node: usize, wrong_by_s: i64) -> anyhow::Result<()> {
-        self.place(node).set_clock(wrong_by_s)
+        self.place_mut(node).set_clock(wrong_by_s)
     }
 
     /// Gives a node no more address space than it has. Its end is then no wonder.

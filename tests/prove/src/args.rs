@@ -14,6 +14,9 @@ use crate::target::hoard::Hoard;
 /// The longest campaign, in minutes: a week.
 const MINUTES_MAX: f64 = 10_080.0;
 
+/// Lost writes that a screen shows; the report has all.
+const LOST_SHOWN_MAX: usize = 10;
+
 /// What to do to a cluster, and for how long.
 #[derive(Args, Clone, Debug)]
 pub struct ProveArgs {
@@ -148,8 +151,11 @@ fn summary(order: &Order, proof: &Proof) -> String {
     }));
     line(format!("{} operations on {} objects", verdict.operations, verdict.objects));
     line(format!("lost writes: {}", verdict.lost_writes.len()));
-    for lost in &verdict.lost_writes {
+    for lost in verdict.lost_writes.iter().take(LOST_SHOWN_MAX) {
         line(format!("  {lost}"));
+    }
+    if verdict.lost_writes.len() > LOST_SHOWN_MAX {
+        line("  and more, see the report".to_owned());
     }
     line(match &verdict.violation {
         Some(violation) => violation.clone(),

@@ -35,6 +35,8 @@ pub(super) struct Place {
     starved: bool,
     /// The soft limit on open files that it had before it was fenced in.
     files_max: Option<u64>,
+    /// By how many seconds its wall clock is wrong.
+    clock_wrong_by_s: i64,
     /// How long the log was when this life began.
     log_begins: u64,
 }
@@ -49,6 +51,7 @@ impl Place {
             dismissed: false,
             starved: false,
             files_max: None,
+            clock_wrong_by_s: 0,
             log_begins: 0,
         }
     }
@@ -68,7 +71,7 @@ impl Place {
         // The kernel ends it with us. Its group is its own, so that Ctrl-C is not for it.
         command.args(["--pdeathsig", "KILL", "--", "env"]).process_group(0);
         if let Some(library) = &self.faketime {
-            self.set_clock(0)?;
+            self.write_clock()?;
             let mut preload = OsString::from("LD_PRELOAD=");
             preload.push(library);
             let mut file = OsString::from("FAKETIME_TIMESTAMP_FILE=");
@@ -114,10 +117,16 @@ impl Place {
         self.signal(if still { Signal::STOP } else { Signal::CONT })
     }
 
-    pub(super) fn set_clock(&self, wrong_by_s: i64) -> anyhow::Result<()> {
+    /// The clock stays wrong through restarts.
+    pub(super) fn set_clock(&mut self, wrong_by_s: i64) -> anyhow::Result<()> {
+        self.clock_wrong_by_s = wrong_by_s;
+        self.write_clock()
+    }
+
+    fn write_clock(&self) -> anyhow::Result<()> {
         // As a whole: it may be read at any time.
         let draft = self.site.home.join("clock.new");
-        fs::write(&draft, format!("{wrong_by_s:+}\n"))?;
+        fs::write(&draft, format!("{:+}\n", self.clock_wrong_by_s))?;
         fs::rename(draft, self.clock_file())?;
         Ok(())
     }

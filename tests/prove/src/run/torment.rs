@@ -159,6 +159,12 @@ impl<'a, 'b> Torment<'a, 'b> {
                 }
             }
             let now_ms = self.now_ms();
+            if self.stuck && deed == Deed::AwaitWhole {
+                // What would come next may only be done to a whole cluster.
+                self.failed.push(kind);
+                self.finish(lane, now);
+                break;
+            }
             if let Some(underway) = &mut self.lanes[lane].underway {
                 underway.left.pop_front();
                 underway.since = Instant::now();
