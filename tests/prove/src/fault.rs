@@ -231,7 +231,7 @@ pub enum Place {
     Everywhere,
     /// To and from this node.
     Around(usize),
-    /// Between nodes that are not in the same of these groups.
+    /// Between nodes that are not in the same of these groups. Who is in none is with the first.
     Between(Vec<Vec<usize>>),
     /// From the first to the second.
     OnTheWay(usize, usize),
@@ -251,7 +251,8 @@ impl Sky {
             Place::Around(centre) => source == *centre || target == *centre,
             Place::Between(_) if clients => false,
             Place::Between(groups) => {
-                let group = |node| groups.iter().position(|group| group.contains(&node));
+                let group =
+                    |node| groups.iter().position(|group| group.contains(&node)).unwrap_or(0);
                 group(source) != group(target)
             }
             Place::OnTheWay(_, victim) if clients => source == 0 && node == *victim,
