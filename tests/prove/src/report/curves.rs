@@ -120,10 +120,15 @@ pub(super) fn throughput(picture: &mut Picture<'_>, columns: &[Column]) {
     };
     picture.heading("Throughput", &remark);
     picture.ground(HEIGHT);
-    let per_step = columns.iter().map(|column| column.all().max(column.done_max as f64));
-    let top = round_up(per_step.fold(0.0, f64::max) / step_seconds);
-    let bottom = picture.y + HEIGHT;
-    let y = |per_step: f64| bottom - HEIGHT * (per_step / step_seconds / top);
+    let most = |columns: &[Column]| {
+        let per_step = columns.iter().map(|column| column.all().max(column.done_max as f64));
+        per_step.fold(0.0, f64::max) / step_seconds
+    };
+    // What is read at the end as fast as that goes would make all else look small.
+    let mended = columns.partition_point(|column| column.until <= picture.campaign.faults_ended);
+    let top = round_up(most(if mended > 0 { &columns[..mended] } else { columns }));
+    let (ceiling, bottom) = (picture.y, picture.y + HEIGHT);
+    let y = |per_step: f64| (bottom - HEIGHT * (per_step / step_seconds / top)).max(ceiling);
     for part in 1..=2 {
         let value = top * f64::from(part) / 2.0;
         gridline(picture, bottom - HEIGHT * f64::from(part) / 2.0, &count(value as u64));
@@ -142,6 +147,14 @@ pub(super) fn throughput(picture: &mut Picture<'_>, columns: &[Column]) {
     if columns.iter().any(|column| column.steps_count > 1) {
         let path = line(picture, columns, |column| Some(y(column.done_max as f64)));
         picture.add(element("path").class("done-max").attribute("d", path));
+    }
+    if most(columns) > top {
+        let said = format!(
+            "up to {} a second beyond the scale, once all is mended",
+            count(most(columns) as u64)
+        );
+        let remark = with_text("text", said).class("remark").attribute("text-anchor", "end");
+        picture.add(remark.place("x", LEFT + WIDTH).place("y", ceiling - 22.0));
     }
     picture.y = bottom;
     silences(picture, columns);

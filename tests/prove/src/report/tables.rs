@@ -10,6 +10,8 @@ use crate::campaign::{Campaign, Outage};
 
 /// Rows that are shown at once; the others are folded.
 const ROWS_OPEN: usize = 16;
+/// The same, of texts.
+const TEXTS_OPEN: usize = 8;
 
 /// A table in a box that scrolls where the page is narrower.
 fn table(caption: &str, columns: &[&str], rows: Vec<Element>) -> Element {
@@ -82,7 +84,7 @@ fn list(texts: &[String]) -> Vec<Element> {
     let items = |texts: &[String]| {
         element("ul").class("verbatim").with_all(texts.iter().map(|text| with_text("li", text)))
     };
-    let (open, rest) = texts.split_at(texts.len().min(ROWS_OPEN));
+    let (open, rest) = texts.split_at(texts.len().min(TEXTS_OPEN));
     let mut lists = vec![items(open)];
     if !rest.is_empty() {
         lists.push(folded(format!("{} more", count(rest.len() as u64)), items(rest)));
