@@ -2,6 +2,7 @@
 //! networks, faults, clients) is the same for every target.
 
 pub mod hoard;
+pub mod redis_cluster;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
