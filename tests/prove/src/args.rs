@@ -9,6 +9,7 @@ use clap::Args;
 use crate::fault::Kind;
 use crate::net::machine;
 use crate::run::{self, Order, Proof};
+use crate::target::Target;
 use crate::target::hoard::Hoard;
 
 /// The longest campaign, in minutes: a week.
@@ -69,19 +70,29 @@ impl ProveArgs {
     /// # Errors
     /// The cluster could not be made, or something could not be written.
     pub fn run(&self, asked: &Asked) -> anyhow::Result<ExitCode> {
+        let nodes_count = self.nodes.into();
+        let (program, version) = (asked.program.clone(), asked.version.clone());
+        self.run_on(&Hoard { program, version, nodes_count }, nodes_count, asked)
+    }
+
+    /// The same, with `nodes_count` nodes of whatever it is.
+    ///
+    /// # Errors
+    /// The cluster could not be made, or something could not be written.
+    pub fn run_on(
+        &self,
+        target: &dyn Target,
+        nodes_count: usize,
+        asked: &Asked,
+    ) -> anyhow::Result<ExitCode> {
         let clients = if self.loopback {
             Err("nodes share this machine's network, as asked".to_owned())
         } else {
             machine::isolate()
         };
-        let order = self.order(asked);
-        let target = Hoard {
-            program: asked.program.clone(),
-            version: asked.version.clone(),
-            nodes_count: order.nodes_count,
-        };
+        let order = Order { nodes_count, ..self.order(asked) };
         std::fs::create_dir_all(&order.dir)?;
-        let proof = run::run(&target, &order, clients)?;
+        let proof = run::run(target, &order, clients)?;
         run::write(&order, &proof)?;
         print!("{}", summary(&order, &proof));
         let good = proof.campaign.verdict.is_good();
@@ -197,7 +208,8 @@ pub fn one_line(error: &clap::Error) -> String {
 }
 
 /// A number that is another one each time, and short enough to be told.
-fn fresh_seed() -> u64 {
+#[must_use]
+pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish() % 1_000_000
 }
