@@ -58,10 +58,11 @@
     });
     for (const title of svg.querySelectorAll("title")) title.remove();
   }
-  // Paper cannot be unfolded.
+  // Paper cannot be unfolded, and nobody reads twenty pages of lost writes.
   const opened = [];
   window.addEventListener("beforeprint", () => {
     for (const fold of document.querySelectorAll("details:not([open])")) {
+      if (fold.querySelectorAll("li, tr").length > 100) continue;
       fold.open = true;
       opened.push(fold);
     }
