@@ -110,7 +110,7 @@ fn hero(campaigns: &[Campaign], facts: &[Facts]) -> Element {
     element("header")
         .class("hero")
         .with(with_text("p", "A campaign of chaos, side by side").class("kicker"))
-        .with(with_text("h1", "The same faults, the same clients, the same checker."))
+        .with(with_text("h1", "The same chaos, the same clients, the same checker."))
         .with(with_text("p", sentence(campaigns)).class("sentence"))
         .with(
             element("div")

@@ -111,15 +111,6 @@ pub(super) fn readings(columns: &[Column]) -> String {
 pub(super) fn throughput(picture: &mut Picture<'_>, columns: &[Column]) {
     const HEIGHT: f64 = 150.0;
     let step_seconds = picture.campaign.step.max(1) as f64 / 1000.0;
-    let remark = match columns.first().map_or(1, |column| column.steps_count) {
-        0 | 1 => "operations a second".to_owned(),
-        each => format!(
-            "operations a second; {each} steps a column: full to the slowest of them, pale to their mean, a line at \
-             the fastest"
-        ),
-    };
-    picture.heading("Throughput", &remark);
-    picture.ground(HEIGHT);
     let most = |columns: &[Column]| {
         let per_step = columns.iter().map(|column| column.all().max(column.done_max as f64));
         per_step.fold(0.0, f64::max) / step_seconds
@@ -127,6 +118,19 @@ pub(super) fn throughput(picture: &mut Picture<'_>, columns: &[Column]) {
     // What is read at the end as fast as that goes would make all else look small.
     let mended = columns.partition_point(|column| column.until <= picture.campaign.faults_ended);
     let top = round_up(most(if mended > 0 { &columns[..mended] } else { columns }));
+    let mut remark = match columns.first().map_or(1, |column| column.steps_count) {
+        0 | 1 => "operations a second".to_owned(),
+        each => format!(
+            "operations a second; {each} steps a column: full to the slowest of them, pale to their mean, a line at \
+             the fastest"
+        ),
+    };
+    if most(columns) > top {
+        let most = count(most(columns) as u64);
+        remark.push_str(&format!("; once all is mended up to {most}, beyond the scale"));
+    }
+    picture.heading("Throughput", &remark);
+    picture.ground(HEIGHT);
     let (ceiling, bottom) = (picture.y, picture.y + HEIGHT);
     let y = |per_step: f64| (bottom - HEIGHT * (per_step / step_seconds / top)).max(ceiling);
     for part in 1..=2 {
@@ -147,14 +151,6 @@ pub(super) fn throughput(picture: &mut Picture<'_>, columns: &[Column]) {
     if columns.iter().any(|column| column.steps_count > 1) {
         let path = line(picture, columns, |column| Some(y(column.done_max as f64)));
         picture.add(element("path").class("done-max").attribute("d", path));
-    }
-    if most(columns) > top {
-        let said = format!(
-            "up to {} a second beyond the scale, once all is mended",
-            count(most(columns) as u64)
-        );
-        let remark = with_text("text", said).class("remark").attribute("text-anchor", "end");
-        picture.add(remark.place("x", LEFT + WIDTH).place("y", ceiling - 22.0));
     }
     picture.y = bottom;
     silences(picture, columns);
