@@ -15,12 +15,13 @@ impl Out {
     }
 
     fn prove(&self, words: &str) -> Finished {
-        let out = ["--out", self.0.to_str().unwrap()];
+        let out = ["--out", self.0.to_str().expect("temporary directories have plain names")];
         run(hoard(), ["prove", "--loopback"].into_iter().chain(words.split(' ')).chain(out))
     }
 
     fn campaign(&self) -> serde_json::Value {
-        serde_json::from_slice(&fs::read(self.0.join("campaign.json")).unwrap()).unwrap()
+        let written = fs::read(self.0.join("campaign.json")).expect("it was written");
+        serde_json::from_slice(&written).expect("it is JSON")
     }
 }
 

@@ -261,6 +261,8 @@ impl<'a, 'b> Torment<'a, 'b> {
         let before = self.before.remove(&kind).unwrap_or_default();
         let failed = self.failed.contains(&kind);
         self.failed.retain(|&failed| failed != kind);
+        // Waited for in vain, and never begun.
+        let Some(from) = began_ms else { return };
         let after = self.arena.tally();
         let happened = !failed
             && match kind {
@@ -282,7 +284,7 @@ impl<'a, 'b> Torment<'a, 'b> {
         *self.done.happened.entry(kind).or_default() += u64::from(happened);
         self.done.faults.push(campaign::Fault {
             kind: kind.name().to_owned(),
-            from: began_ms.unwrap_or_default(),
+            from,
             until: Some(self.now_ms()),
             nodes: fault.nodes,
             detail: fault.detail,
