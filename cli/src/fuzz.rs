@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use clap::Parser;
 use scatterhoard_node::Config;
+use scatterhoard_prove::args::one_line;
 
 use crate::address::{Endpoint, Host, Remote};
-use crate::args::{Cli, Eviction, Log, Site, Whole, one_line};
+use crate::args::{Cli, Eviction, Log, Site, Whole};
 use crate::measure::{Bytes, Span};
 use crate::settings::{self, Misread};
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scatterhoard_ring::{GroupId, NodeId, PartitionId, Report, Standing, Table};
+use scatterhoard_ring::{
+    GroupId, NodeId, PartitionId, Report, Standing, Table, councillors_wanted,
+};
 use serde_json::{Value, json};
 
 use crate::caretaker::Held;
@@ -29,6 +31,7 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
             "writes are refused: {active_count} of the {needed} nodes that --min-replicas asks for"
         ));
     }
+    reasons.extend(council(core, &table, active_count));
     let mut leads: BTreeMap<NodeId, usize> = active.map(|member| (member.node, 0)).collect();
     for (&id, partition) in &table.partitions {
         reasons.extend(misplaced(core, &table, id, partition, wanted));
@@ -53,6 +56,25 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
         reasons.push(format!("leaders are not balanced: between {least} and {most} for each node"));
     }
     reasons
+}
+
+/// What is not as it should be with the council: the loss of one more councillor may be one too many.
+fn council(core: &Core, table: &Table, active_count: usize) -> Option<String> {
+    let (placed, wanted) = (table.council.replicas.len(), councillors_wanted(active_count));
+    if placed < wanted {
+        return Some(format!("the council is placed on {placed} nodes of {wanted}"));
+    }
+    table.council.replica_on(core.node)?;
+    let Some(group) = core.replicas.council() else {
+        return Some("the council is not open here yet".to_owned());
+    };
+    let wanted: BTreeSet<_> = table.council.ids().collect();
+    let seen = group.members();
+    let settled = seen.voters == wanted && seen.learners.is_empty();
+    (!settled).then(|| {
+        let voters = seen.voters.intersection(&wanted).count();
+        format!("the council has {voters} voters of {}", wanted.len())
+    })
 }
 
 /// What is not as it should be with one partition.

@@ -19,7 +19,7 @@ pub use change::{Change, Refusal};
 pub use check::{Broken, LABEL_BYTES_MAX, MEMBERS_MAX};
 pub use id::{ClusterId, Epoch, Generation, GroupId, NodeId, PartitionId, ReplicaId};
 pub use loss::{Configuration, Evidence, Position, Testimony, Verdict, verdict};
-pub use plan::{Report, Reports, known_to_all, plan};
+pub use plan::{Report, Reports, councillors_wanted, known_to_all, plan};
 pub use slot::{Slot, SlotRange};
 pub use table::{
     Absent, Endpoints, Member, PARTITIONS_MAX, Partition, Placement, REPLICAS_MAX, Replica,

@@ -11,6 +11,8 @@ mod balance;
 mod board;
 mod lead;
 mod mend;
+
+pub use mend::councillors_wanted;
 #[cfg(test)]
 mod tests;
 

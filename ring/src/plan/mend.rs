@@ -60,17 +60,23 @@ fn restored(board: &Board<'_>, group: GroupId, placement: &Placement) -> Vec<Nod
     nodes
 }
 
+/// How many voters the council of so many members should have: 1, 3 or 5.
+#[must_use]
+pub const fn councillors_wanted(members_count: usize) -> usize {
+    match members_count {
+        0..3 => 1,
+        3..5 => 3,
+        5.. => 5,
+    }
+}
+
 /// How many replicas the group should have at most, where `kept` already hold one and stay.
 fn wanted(board: &Board<'_>, group: GroupId, kept: &[NodeId]) -> usize {
     match group {
         GroupId::Partition(_) => board.table.settings.replicas.into(),
         GroupId::Council => {
             let silent = kept.iter().filter(|node| !board.eligible.contains(node)).count();
-            match board.eligible.len() + silent {
-                0..3 => 1,
-                3..5 => 3,
-                5.. => 5,
-            }
+            councillors_wanted(board.eligible.len() + silent)
         }
     }
 }

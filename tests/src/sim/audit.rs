@@ -5,6 +5,7 @@
 //! record, which [`scatterhoard_check::linear`] judges, they are what a simulation can find wrong.
 
 mod committed;
+mod council;
 mod counts;
 mod epochs;
 mod generations;
@@ -61,6 +62,7 @@ struct State {
     invariants: Vec<Box<dyn Invariant>>,
     lives: BTreeMap<usize, u64>,
     counts: Counts,
+    council: council::Council,
     replicas: replicas::Replicas,
     broken: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl Audit {
             ],
             lives: BTreeMap::new(),
             counts: Counts::default(),
+            council: council::Council::default(),
             replicas: replicas::Replicas::default(),
             broken: Vec::new(),
         };
@@ -112,6 +115,14 @@ impl Audit {
         self.0.borrow().replicas.compare(is_live)
     }
 
+    /// Makes sure that the council is what it should be, when all of so many members say that they are ready.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check_readiness(&self, members_count: usize) -> Result<(), String> {
+        self.0.borrow().council.check(members_count)
+    }
+
     /// What has happened so far.
     pub(super) fn counts(&self) -> Counts {
         self.0.borrow().counts.clone()
@@ -128,9 +139,10 @@ impl Probe for Audit {
         // What the simulation does itself is none of the cluster's business.
         let Some(machine) = process::running() else { return };
         let mut state = self.0.borrow_mut();
-        let State { invariants, lives, counts, replicas, broken } = &mut *state;
+        let State { invariants, lives, counts, council, replicas, broken } = &mut *state;
         let whose = Whose { machine, life: lives.get(&machine).copied().unwrap_or(0) };
         counts.saw(event);
+        council.saw(event);
         replicas.saw(whose, event);
         for invariant in invariants {
             if let Err(reason) = invariant.saw(whose, event) {

@@ -629,6 +629,9 @@ impl Cluster {
                 return Some(format!("slot {first} is seen as {seen:?}"));
             }
         }
+        if let Err(reason) = self.audit.check_readiness(running.len()) {
+            panic!("{reason}");
+        }
         None
     }
 
