@@ -22,7 +22,7 @@ const WORKERS_COUNT: usize = 2;
 const SEEDS_COUNT_TELLING: u64 = 200;
 
 /// What walks plan, and what must come of it, as [`Counts`] name it. What never happens was not tested.
-const PLANNED: [&str; 48] = [
+const PLANNED: [&str; 49] = [
     "Crash",
     "CrashLoop",
     "Kill",
@@ -45,6 +45,7 @@ const PLANNED: [&str; 48] = [
     "Shuffle",
     "Pause",
     "PauseAt",
+    "PauseAfterAck",
     "PauseTwo",
     "ClockJump",
     "CoreDies",

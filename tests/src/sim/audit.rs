@@ -62,6 +62,8 @@ struct State {
     invariants: Vec<Box<dyn Invariant>>,
     lives: BTreeMap<usize, u64>,
     counts: Counts,
+    /// Who has acknowledged something last.
+    acknowledged_by: Option<usize>,
     council: council::Council,
     replicas: replicas::Replicas,
     broken: Vec<String>,
@@ -82,6 +84,7 @@ impl Audit {
             ],
             lives: BTreeMap::new(),
             counts: Counts::default(),
+            acknowledged_by: None,
             council: council::Council::default(),
             replicas: replicas::Replicas::default(),
             broken: Vec::new(),
@@ -123,6 +126,15 @@ impl Audit {
         self.0.borrow().council.check(members_count)
     }
 
+    /// Whose process has acknowledged something since [`Self::forget_ack`].
+    pub(super) fn acknowledged_by(&self) -> Option<usize> {
+        self.0.borrow().acknowledged_by
+    }
+
+    pub(super) fn forget_ack(&self) {
+        self.0.borrow_mut().acknowledged_by = None;
+    }
+
     /// What has happened so far.
     pub(super) fn counts(&self) -> Counts {
         self.0.borrow().counts.clone()
@@ -139,9 +151,13 @@ impl Probe for Audit {
         // What the simulation does itself is none of the cluster's business.
         let Some(machine) = process::running() else { return };
         let mut state = self.0.borrow_mut();
-        let State { invariants, lives, counts, council, replicas, broken } = &mut *state;
+        let State { invariants, lives, counts, acknowledged_by, council, replicas, broken } =
+            &mut *state;
         let whose = Whose { machine, life: lives.get(&machine).copied().unwrap_or(0) };
         counts.saw(event);
+        if let Event::Acknowledged { .. } = event {
+            *acknowledged_by = Some(machine);
+        }
         council.saw(event);
         replicas.saw(whose, event);
         for invariant in invariants {

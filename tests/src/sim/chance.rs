@@ -22,16 +22,20 @@ pub fn seed(seed: u64) {
 ///
 /// # Panics
 /// If `run` does.
+pub fn alone<T: Send + 'static>(number: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
+    elsewhere(move || {
+        seed(number);
+        run()
+    })
+}
+
+/// Runs something on a thread of its own, so that what it draws is not missed here.
 #[expect(
     clippy::disallowed_methods,
     reason = "a simulation owns its thread; nothing runs beside it"
 )]
-pub fn alone<T: Send + 'static>(number: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
-    let seeded = move || {
-        seed(number);
-        run()
-    };
-    match std::thread::spawn(seeded).join() {
+pub(super) fn elsewhere<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    match std::thread::spawn(run).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }

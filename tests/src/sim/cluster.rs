@@ -527,6 +527,20 @@ impl Cluster {
         }
     }
 
+    /// Waits until a process has acknowledged something to a client, in that very moment; answers with its
+    /// node, or with none if that takes longer than `patience`.
+    pub fn wait_for_ack(&mut self, patience: Duration) -> Option<usize> {
+        let until = self.elapsed() + patience;
+        self.audit.forget_ack();
+        while self.elapsed() < until {
+            self.step();
+            if let Some(node) = self.audit.acknowledged_by() {
+                return Some(node);
+            }
+        }
+        None
+    }
+
     /// Waits until all replicas of each partition hold the same, and count right what it takes.
     ///
     /// # Panics

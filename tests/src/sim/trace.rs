@@ -9,6 +9,8 @@ use tracing::dispatcher::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::chance;
+
 /// Bytes of a trace that are kept; beyond that only the beginning is.
 const BYTES_MAX: usize = 512 << 20;
 
@@ -29,14 +31,21 @@ impl Trace {
     #[must_use]
     pub fn start(filter: &str) -> Self {
         let lines = Lines::default();
-        let filter = EnvFilter::try_new(filter).expect("a filter in tracing's syntax");
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_timer(Elapsed)
-            .with_writer(lines.clone())
-            .finish();
-        Self { lines, _guard: tracing::dispatcher::set_default(&Dispatch::new(subscriber)) }
+        let filter = filter.to_owned();
+        let writer = lines.clone();
+        // Made on another thread: here it would draw chance that is the simulation's, and a run that is
+        // looked at would be another one.
+        let dispatch = chance::elsewhere(move || {
+            let filter = EnvFilter::try_new(filter).expect("a filter in tracing's syntax");
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .with_timer(Elapsed)
+                .with_writer(writer)
+                .finish();
+            Dispatch::new(subscriber)
+        });
+        Self { lines, _guard: tracing::dispatcher::set_default(&dispatch) }
     }
 
     /// What was collected so far.

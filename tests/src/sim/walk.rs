@@ -14,7 +14,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
 use super::Counts;
-use super::client::Port;
+use super::client::{Port, Told};
 use super::cluster::Cluster;
 use super::node::Life;
 use plan::{FREQUENT, Fault, NODES_COUNT_MAX, Plan, duration};
@@ -107,8 +107,26 @@ impl Walk {
             }
             ended.is_none() && cluster.is_settled()
         });
+        self.write_all("mended");
         let cluster = &mut self.cluster;
         assert!(cluster.deaths_count() <= cluster.killed_count(), "no core dies by itself");
+    }
+
+    /// Every partition of a cluster that is whole takes writes, and is in doubt about none. Unless messages were
+    /// lost: turmoil's TCP sends nothing again, so peers' connections may stand still unnoticed for a while.
+    fn write_all(&mut self, value: &str) {
+        let may_doubt = self.plan.faults.contains(&Fault::Lose);
+        for key in KEYS {
+            let key = format!("{{{key}}} {value}");
+            self.cluster.until("every partition takes writes", |cluster| {
+                let told = cluster.ask(Action::set(key.clone(), value.to_owned()));
+                if let Told::InDoubt(reason) = &told {
+                    let doubted = reason.starts_with("INDOUBT") && !may_doubt;
+                    assert!(!doubted, "the cluster is whole, and yet {reason}");
+                }
+                told.is_acked()
+            });
+        }
     }
 
     /// The last word on every key, and whether all agree on it.
@@ -124,17 +142,11 @@ impl Walk {
                 told.is_some()
             });
             if key == ADDED_TO
-                && let Some(Answer::Value(Some(log))) = told.map(super::client::Told::acked)
+                && let Some(Answer::Value(Some(log))) = told.map(Told::acked)
                 && let Err(reason) = torment::in_order(&String::from_utf8_lossy(&log))
             {
                 panic!("the order of a pipeline was not kept: {reason}");
             }
-        }
-        for key in KEYS {
-            let key = format!("last {key}");
-            cluster.until("every partition takes writes", |cluster| {
-                cluster.ask(Action::set(key.clone(), "word")).is_acked()
-            });
         }
         cluster.settle();
         cluster.converge();
@@ -202,7 +214,11 @@ impl Walk {
             }
             Fault::LeaveUnheard => {
                 let other = self.other_than(node);
-                self.cluster.cut(node, other);
+                if self.rng.random() {
+                    self.cluster.cut(node, other);
+                } else {
+                    self.cluster.cut(other, node);
+                }
                 self.leave(node);
                 self.cluster.heal();
             }
@@ -237,7 +253,8 @@ impl Walk {
                 self.pause(4000);
                 self.cluster.resume(node);
             }
-            Fault::PauseAt => self.pause_at(node),
+            Fault::PauseAt => self.pause_at(),
+            Fault::PauseAfterAck => self.pause_after_ack(),
             Fault::PauseTwo => self.pause_two(node),
             Fault::ClockJump => {
                 let (by, liar) = (self.rng.random_range(1..7200), self.plan.liar);
@@ -314,11 +331,24 @@ impl Walk {
     }
 
     /// A process stops where it looks at something, for as long as it takes until that is old.
-    fn pause_at(&mut self, node: usize) {
+    fn pause_at(&mut self) {
+        let node = self.leader();
         let point = *FREQUENT.choose(&mut self.rng).expect("there are some");
         self.cluster.pause_at(node, point);
         self.pause(5000);
         self.cluster.resume(node);
+    }
+
+    /// Whoever acknowledges something is stopped at once, before it can tell its followers; what the client
+    /// was sent still arrives.
+    fn pause_after_ack(&mut self) {
+        for _ in 0..3 {
+            let Some(node) = self.cluster.wait_for_ack(Duration::from_secs(2)) else { continue };
+            self.cluster.pause(node);
+            self.pause(3000);
+            self.cluster.resume(node);
+            self.pause(1500);
+        }
     }
 
     /// Two machines end at once while nobody asks for anything, and all that was acknowledged is
@@ -346,6 +376,7 @@ impl Walk {
             }
             cluster.is_settled()
         });
+        self.write_all("founded anew");
     }
 
     /// Each waits until the one before is back, as an operator would; so all must reach each other.
@@ -389,6 +420,13 @@ impl Walk {
                 self.cluster.restart(node);
             }
         }
+    }
+
+    /// Whoever leads one of the keys, as any says; somebody if none is known.
+    fn leader(&mut self) -> usize {
+        let key = *KEYS.choose(&mut self.rng).expect("there are some");
+        let leaders = self.cluster.leaders_of(key);
+        leaders.first().map_or_else(|| self.anyone(), |&(node, _)| node)
     }
 
     fn anyone(&mut self) -> usize {

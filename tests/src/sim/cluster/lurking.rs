@@ -10,8 +10,9 @@ use scatterhoard_replication::probe::Point;
 use super::Cluster;
 use crate::sim::process::{self, Process};
 
-/// For how long a process is held, in milliseconds: up to several leases.
-const HELD_MS: std::ops::Range<u64> = 100..3000;
+/// For how long a process is held, in milliseconds: less than a lease, or several.
+const HELD_SHORTLY_MS: std::ops::Range<u64> = 20..300;
+const HELD_MS: std::ops::Range<u64> = 300..3000;
 
 /// How long it then goes on undisturbed.
 const SPARED_MS: std::ops::Range<u64> = 500..6000;
@@ -58,7 +59,9 @@ impl Cluster {
                     lurking.turns.remove(&node);
                 }
                 (Some(true), None) => {
-                    let held = Duration::from_millis(lurking.rng.random_range(HELD_MS));
+                    let shortly = lurking.rng.random();
+                    let range = if shortly { HELD_SHORTLY_MS } else { HELD_MS };
+                    let held = Duration::from_millis(lurking.rng.random_range(range));
                     lurking.turns.insert(node, now + held);
                 }
                 (Some(true), Some(turn)) if now >= turn => {

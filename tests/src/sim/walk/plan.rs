@@ -60,6 +60,8 @@ pub(super) enum Fault {
     Pause,
     /// The same, between a look and what follows from it.
     PauseAt,
+    /// A process is stopped in the moment in which it has acknowledged something: others may not have heard.
+    PauseAfterAck,
     /// Two processes are stopped, one after the other's clock has gone on.
     PauseTwo,
     /// A wall clock jumps.
@@ -69,7 +71,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::Crash,
         Self::CrashLoop,
         Self::Kill,
@@ -92,6 +94,7 @@ impl Fault {
         Self::Shuffle,
         Self::Pause,
         Self::PauseAt,
+        Self::PauseAfterAck,
         Self::PauseTwo,
         Self::ClockJump,
         Self::CoreDies,
@@ -124,15 +127,20 @@ impl Fault {
             | Self::Shuffle
             | Self::Pause
             | Self::PauseAt
+            | Self::PauseAfterAck
             | Self::PauseTwo
             | Self::ClockJump => false,
         }
     }
 }
 
-/// The points that a leader comes to all the time.
-pub(super) const FREQUENT: [Point; 3] =
-    [Point::AfterRead, Point::BeforePropose, Point::BeforeAnswer];
+/// The points that a leader comes to all the time. One of them as often as the others together: it is where
+/// a lease counts.
+pub(super) const FREQUENT: [Point; 4] =
+    [Point::AfterRead, Point::AfterRead, Point::BeforePropose, Point::BeforeAnswer];
+
+/// What moves leaderships.
+const MOVING: [Fault; 4] = [Fault::RollingRestart, Fault::Isolate, Fault::Pause, Fault::PauseTwo];
 
 /// The points to which something must lead, and what does.
 const RARE: [(Point, Fault); 5] = [
@@ -182,10 +190,16 @@ impl Plan {
         let mut faults: Vec<_> = (0..faults_count).map(|_| draw(rng)).collect();
         let lurking = lurking(rng, &mut faults);
         let special = rng.random_range(0..6);
+        let mortal = special < 2;
+        if mortal {
+            // Whose clock is wrong comes to lead.
+            faults[0] = Fault::ClockJump;
+            faults[1] = *MOVING.choose(rng).expect("there are some");
+        }
         let replace_after = replace_after(&faults);
         Self {
             faults,
-            mortal: special < 2,
+            mortal,
             crowded: special == 2,
             lurking,
             liar: rng.random_range(1..=count),
