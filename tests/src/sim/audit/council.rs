@@ -27,7 +27,7 @@ impl Council {
         let (count, wanted) = (self.newest.map(|it| it.2), councillors_wanted(members_count));
         match count {
             Some(count) if count < wanted => {
-                Err(format!("all are ready, and the council has {count} voters of {wanted}"))
+                Err(format!("all are ready, and yet the council has {count} voters of {wanted}"))
             }
             Some(_) | None => Ok(()),
         }
