@@ -27,6 +27,7 @@ pub use advert::{Advert, Leadership, Seen, View};
 pub use call::{CallError, Caller, Lane, ReplyTo, Service, Target};
 pub use frame::FRAGMENT_BYTES as IN_ORDER_BYTES_MAX;
 pub use gossip::{Gossip, GossipConfig};
+pub use muffle::Muffle;
 pub use net::{BoxStream, Datagrams, Listener, Network, Stream, SystemNet};
 pub use peers::{Identity, Limits, Peers};
 pub use secret::{Secret, SecretError};

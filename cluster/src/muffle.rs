@@ -9,10 +9,10 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Lets one warning of a sort through at a time.
-#[derive(Default)]
-pub(crate) struct Muffle(Mutex<State>);
+#[derive(Debug, Default)]
+pub struct Muffle(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     next: Option<Instant>,
     held_back: u64,
@@ -20,7 +20,8 @@ struct State {
 
 impl Muffle {
     /// Whether to warn now; if so, how many warnings were held back since the last one.
-    pub(crate) fn admits(&self) -> Option<u64> {
+    #[must_use]
+    pub fn admits(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.0.lock();
         if state.next.is_some_and(|next| now < next) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scatterhoard_cluster::{BoxStream, Listener};
+use scatterhoard_cluster::{BoxStream, Listener, Muffle};
 use scatterhoard_resp::{Encoder, Protocol};
 use tokio::io::AsyncWriteExt;
 use tracing::warn;
@@ -19,6 +19,7 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes clients in until shutdown.
 pub(crate) async fn serve(core: Arc<Core>, mut listener: Box<dyn Listener>, door: Door) {
+    let muffle = Muffle::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -28,7 +29,9 @@ pub(crate) async fn serve(core: Arc<Core>, mut listener: Box<dyn Listener>, door
         let (stream, addr) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "a client could not be taken in");
+                if let Some(held_back) = muffle.admits() {
+                    warn!(%error, held_back, "a client could not be taken in");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
