@@ -269,8 +269,7 @@ fn hear(node: u16, datagrams: Vec<Vec<u8>>, longer: Duration) -> Vec<Vec<u8>> {
             assert_eq!(again.as_ref(), Some(&seen.advert));
         }
     });
-    let sent = std::mem::take(&mut *ether.sent.lock());
-    sent
+    std::mem::take(&mut *ether.sent.lock())
 }
 
 fn config(node: u16) -> GossipConfig {
