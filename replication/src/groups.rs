@@ -14,7 +14,7 @@ use scatterhoard_ring::{NodeId, ReplicaId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::group::{Group, GroupSpec};
@@ -280,8 +280,10 @@ impl Groups {
 
 async fn install(group: Arc<Group>, arrival: Arrival, reply: ReplyTo) {
     let Arrival { vote, meta, staging, .. } = arrival;
+    let index = meta.last_log_id.map(|last| last.index);
     let snapshot = Snapshot { meta, snapshot: SnapshotHandle::Staged(staging) };
     if let Ok(installed) = group.raft().install_full_snapshot(vote, snapshot).await {
+        info!(group = %group.spec().group, index, "snapshot installed");
         let mut out = BytesMut::new();
         wire::put_vote(&mut out, &installed.vote);
         reply.send(out.freeze());

@@ -16,10 +16,11 @@ use crate::http;
 const REPLACE_AFTER: &str = "3s";
 
 /// What is counted, and how logs tell of it.
-const TOLD: [(&str, &str); 7] = [
+const TOLD: [(&str, &str); 8] = [
     ("members dismissed by the council", "the council decides change=Dismiss"),
     ("nodes that learned they were dismissed", DISMISSED),
     ("replicas opened", "caretaker: replica opened"),
+    ("snapshots installed", "snapshot installed"),
     ("nodes that left and handed everything over", "left; everything was handed over"),
     ("memberships of groups changed", "membership changed"),
     ("wrong wall clocks noticed", "this node's wall clock is wrong"),
