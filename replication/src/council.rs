@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use scatterhoard_ring::{Change, Refusal, Table};
 
 use crate::machine::{Corrupt, Machine, Staging};
+use crate::probe::{self, Event};
 use crate::raft::Answer;
 use crate::tables::Tables;
 
@@ -57,6 +58,7 @@ impl Machine for Council {
         let decision: Decision = next.step(index, &change).map(|()| Arc::new(next));
         if let Ok(table) = &decision {
             state.table = Some(Arc::clone(table));
+            probe::saw(|| Event::Decided { table });
             self.tables.adopt(Arc::clone(table));
         }
         Ok(Answer::new(decision))
@@ -78,6 +80,7 @@ impl Machine for Council {
     fn install(&self, staged: Box<dyn Any>) {
         let staged: State = *staged.downcast().expect("a council stages a council's state");
         if let Some(table) = &staged.table {
+            probe::saw(|| Event::Decided { table });
             self.tables.adopt(Arc::clone(table));
         }
         *self.state.lock() = staged;

@@ -129,6 +129,11 @@ pub enum Event<'a> {
         /// The group.
         of: Founded,
     },
+    /// The council has decided, as one of its replicas has applied it.
+    Decided {
+        /// The table.
+        table: &'a Table,
+    },
     /// A table was adopted.
     Table {
         /// The table.

@@ -15,6 +15,9 @@ use scatterhoard_tests::sim::{Counts, chance, walk};
 /// Walks unless something else is asked for.
 const SEEDS_COUNT: u64 = 200;
 
+/// Tells the process of a walk its seed.
+const WALKS_SEED: &str = "THE_SEED_OF_THIS_WALK";
+
 /// Walks at a time.
 const WORKERS_COUNT: usize = 2;
 
@@ -76,10 +79,10 @@ const PLANNED: [&str; 49] = [
 
 #[test]
 fn walks_stay_right() {
-    if number("SEED").is_some() {
-        return;
-    }
-    let (from, count) = (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS_COUNT));
+    let (from, count) = match number("SEED") {
+        Some(seed) => (seed, 1),
+        None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS_COUNT)),
+    };
     let next = AtomicU64::new(from);
     let (failed, counts) = (Mutex::new(Vec::new()), Mutex::new(Counts::default()));
     std::thread::scope(|scope| {
@@ -112,7 +115,7 @@ fn walks_stay_right() {
 /// What the test above runs in processes of their own.
 #[test]
 fn the_walk_of_a_seed() {
-    let seed = number("SEED").unwrap_or(1_000_000);
+    let seed = number(WALKS_SEED).or_else(|| number("SEED")).unwrap_or(1_000_000);
     chance::alone(seed, move || {
         let walked = walk::walk(seed);
         let done = |outcome: &Outcome| matches!(outcome, Outcome::Done { .. });
@@ -131,7 +134,7 @@ fn the_walk_of_a_seed() {
 fn walk_of(seed: u64) -> Output {
     let this = std::env::current_exe().expect("a test knows its binary");
     let mut child = Command::new(this);
-    child.args(["--exact", "the_walk_of_a_seed", "--nocapture"]).env("SEED", seed.to_string());
+    child.args(["--exact", "the_walk_of_a_seed", "--nocapture"]).env(WALKS_SEED, seed.to_string());
     child.output().expect("a test binary can be started")
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scatterhoard_command::Glob;
+use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_store::{Cursor, Store, UnixMillis, encode_flush};
 use tokio::time::Instant;
 
@@ -51,13 +52,19 @@ pub(super) async fn read<T>(
     by: Instant,
     look: impl Fn(&Store, UnixMillis) -> T,
 ) -> Result<T, Missing> {
+    let of = partition.group.spec().founded();
     if let Some(lease) = partition.lease(Instant::now()) {
         let seen = look(&partition.store.lock(), partition.time(Instant::now()));
+        probe::at(Point::AfterRead).await;
         if partition.group.lease_holds(lease, Instant::now()) {
+            probe::saw(|| Event::Answered { of, by_lease: true });
             return Ok(seen);
         }
+        probe::saw(|| Event::LeaseLost { of });
     }
     partition.read_index(by).await.map_err(|_| Missing::NotDone)?;
+    probe::at(Point::AfterReadIndex).await;
+    probe::saw(|| Event::Answered { of, by_lease: false });
     Ok(look(&partition.store.lock(), partition.time(Instant::now())))
 }
 

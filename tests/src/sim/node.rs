@@ -131,6 +131,11 @@ impl Machine {
         if let Some(running) = &mut *process {
             if let Some(ended) = running.step(tick) {
                 info!(name = self.name, ?ended, "the process has ended");
+                match &ended {
+                    Life::Dismissed => audit.count("members dismissed while they lived"),
+                    Life::Refused(_) => audit.count("nodes refused"),
+                    Life::None | Life::Entering | Life::Member | Life::Left => {}
+                }
                 *self.life.lock() = ended;
                 process.take();
             }

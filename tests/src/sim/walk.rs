@@ -148,6 +148,11 @@ impl Walk {
                 panic!("the order of a pipeline was not kept: {reason}");
             }
         }
+        for node in 1..=cluster.nodes_count() {
+            cluster.until("every node answers for any key", |cluster| {
+                cluster.ask_node(node, Port::AnyKey, Action::get(KEYS[0])).is_acked()
+            });
+        }
         cluster.settle();
         cluster.converge();
         let tolerance = EXPIRY_TOLERANCE_NS;
@@ -213,14 +218,18 @@ impl Walk {
                 self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
             }
             Fault::LeaveUnheard => {
-                let other = self.other_than(node);
-                if self.rng.random() {
-                    self.cluster.cut(node, other);
-                } else {
-                    self.cluster.cut(other, node);
+                let (node, other) = (self.leader(), self.other_than(node));
+                self.cluster.leave(node);
+                // While it hands over: nothing may reach it any more, or not everybody hear of it.
+                self.pause(200);
+                match self.rng.random_range(0..3) {
+                    0 => self.cluster.cut(node, other),
+                    1 => self.cluster.cut(other, node),
+                    _ => self.deafen(node),
                 }
-                self.leave(node);
+                self.pause(3000);
                 self.cluster.heal();
+                self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
             }
             _ => {
                 self.cluster.crash(node);
@@ -281,7 +290,9 @@ impl Walk {
             }
             Fault::Split => {
                 self.split();
-                self.lasts(4000);
+                // Sometimes for so long that those on the other side are taken for dead.
+                let ms_max = if self.rng.random_range(0..4) == 0 { 18_000 } else { 4000 };
+                self.lasts(ms_max);
             }
             Fault::Bridge => {
                 self.cluster.split(&[node], &[other]);
@@ -406,10 +417,18 @@ impl Walk {
         self.pause(9000);
     }
 
+    /// Nothing gets to a node, but what it says is heard.
+    fn deafen(&mut self, node: usize) {
+        for other in (1..=self.cluster.nodes_count()).filter(|&other| other != node) {
+            self.cluster.cut(other, node);
+        }
+    }
+
     fn split(&mut self) {
-        let nodes = 1..=self.cluster.nodes_count();
-        let (one, rest): (Vec<_>, Vec<_>) = nodes.partition(|_| self.rng.random());
-        self.cluster.split(&one, &rest);
+        let mut nodes: Vec<_> = (1..=self.cluster.nodes_count()).collect();
+        nodes.shuffle(&mut self.rng);
+        let rest = nodes.split_off(self.rng.random_range(1..nodes.len()));
+        self.cluster.split(&nodes, &rest);
     }
 
     /// Processes that the cluster has ended are started again, as a supervisor would.

@@ -349,6 +349,7 @@ impl<'a, 'b> Torment<'a, 'b> {
         let whole_ns = self.workload.begun().elapsed().as_nanos();
         let whole = Instant::now();
         while !pulse.all_since(u64::try_from(whole_ns).unwrap_or(u64::MAX)) {
+            self.see_who_ended();
             if whole.elapsed() > WRITE_PATIENCE {
                 self.complain(
                     "with everything mended, not every partition takes writes".to_owned(),

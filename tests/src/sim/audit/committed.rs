@@ -32,12 +32,24 @@ impl Invariant for Committed {
                         name(*of),
                         entry.index
                     )),
-                    _ => Ok(()),
+                    // Only a founder begins with the first entry; all others begin with a snapshot.
+                    None if entry.index > 0 => Err(format!(
+                        "{}: replica {replica} began with {} and nothing before that",
+                        name(*of),
+                        entry.index
+                    )),
+                    Some(_) | None => Ok(()),
                 }
             }
             Event::Installed { of, replica, entry } => {
-                self.places.insert((*of, *replica, whose), entry.index);
-                Ok(())
+                match self.places.insert((*of, *replica, whose), entry.index) {
+                    Some(before) if before > entry.index => Err(format!(
+                        "{}: replica {replica} went back from {before} to {}",
+                        name(*of),
+                        entry.index
+                    )),
+                    Some(_) | None => Ok(()),
+                }
             }
             _ => Ok(()),
         }

@@ -74,7 +74,8 @@ impl Counts {
             Event::Acknowledged { .. } => self.add("entries acknowledged"),
             Event::Evicted { .. } => self.add("keys evicted"),
             Event::Dropped { .. } => self.add("replicas dropped"),
-            Event::Opened { .. }
+            Event::Decided { .. }
+            | Event::Opened { .. }
             | Event::Holds { .. }
             | Event::Applied { .. }
             | Event::Table { .. }

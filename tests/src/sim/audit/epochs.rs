@@ -19,11 +19,17 @@ pub(super) struct Epochs {
 
 impl Invariant for Epochs {
     fn saw(&mut self, whose: Whose, event: &Event<'_>) -> Result<(), String> {
-        let Event::Table { table } = event else { return Ok(()) };
-        let before = self.newest.insert(whose, table.epoch);
-        if before.is_some_and(|before| before >= table.epoch) {
-            return Err(format!("table {} came after {before:?}", table.epoch));
-        }
+        let table = match event {
+            Event::Decided { table } => table,
+            Event::Table { table } => {
+                let before = self.newest.insert(whose, table.epoch);
+                if before.is_some_and(|before| before >= table.epoch) {
+                    return Err(format!("table {} came after {before:?}", table.epoch));
+                }
+                table
+            }
+            _ => return Ok(()),
+        };
         let known =
             self.tables.entry((table.cluster, table.epoch)).or_insert_with(|| (*table).clone());
         if known != *table {

@@ -27,10 +27,11 @@ impl Invariant for Leases {
                 Ok(())
             }
             Event::Acknowledged { of } => {
-                if let Some(&leader) = self.leads.get(&(*of, whose)) {
-                    let latest = self.acknowledged.entry(*of).or_insert((leader, whose));
-                    *latest = (*latest).max((leader, whose));
-                }
+                let Some(&leader) = self.leads.get(&(*of, whose)) else {
+                    return Err(format!("{}: a write acknowledged by who never led", name(*of)));
+                };
+                let latest = self.acknowledged.entry(*of).or_insert((leader, whose));
+                *latest = (*latest).max((leader, whose));
                 Ok(())
             }
             Event::Answered { of, by_lease: true } => {

@@ -48,6 +48,13 @@ impl Founding {
         self
     }
 
+    /// Voters below which a partition refuses writes. By default 1.
+    #[must_use]
+    pub fn replicas_min(mut self, replicas: u8) -> Self {
+        self.config.replicas_min = replicas;
+        self
+    }
+
     /// Partitions. By default 3: each costs time in every tick.
     #[must_use]
     pub fn partitions(mut self, partitions: u16) -> Self {

@@ -169,6 +169,7 @@ pub(super) struct Plan {
     count: usize,
     partitions: u16,
     replicas: u8,
+    replicas_min: u8,
     replace_after: Duration,
     log_bytes_max: usize,
     drifts: bool,
@@ -206,6 +207,7 @@ impl Plan {
             count,
             partitions: rng.random_range(1..4),
             replicas: 3,
+            replicas_min: rng.random_range(1..=2),
             replace_after,
             log_bytes_max: if rng.random() { 2 << 20 } else { 1 << 10 },
             drifts: special > 2 && rng.random(),
@@ -218,6 +220,7 @@ impl Plan {
             .clients(clients_count)
             .partitions(self.partitions)
             .replicas(self.replicas)
+            .replicas_min(self.replicas_min)
             .replace_after(self.replace_after)
             .log_bytes_max(self.log_bytes_max);
         if self.crowded {
