@@ -144,6 +144,11 @@ pub enum Event<'a> {
         /// Which founding.
         of: Founded,
     },
+    /// A replica's core ended though nobody had closed it.
+    Died {
+        /// Its group.
+        of: Founded,
+    },
     /// A replica and what it held was dropped by a process that goes on.
     Dropped {
         /// Its group.

@@ -85,6 +85,7 @@ impl Group {
             Ok(()) => "it ended without a word".to_owned(),
             Err(fatal) => fatal.to_string(),
         };
+        probe::saw(|| Event::Died { of: self.spec.founded() });
         // Only here, and the task that comes here ends.
         let _the_first = self.failure.set(cause);
     }

@@ -27,6 +27,14 @@ const TOLD: [(&str, &str); 8] = [
     ("partitions founded anew", "the partition is founded anew here"),
 ];
 
+/// What a node never says if all is as it should be.
+const ALARMS: [&str; 4] = [
+    "panicked at",
+    "Raft core of a replica died",
+    "the log of a lost group was applied only in part",
+    "founding was refused",
+];
+
 const DISMISSED: &str = "dismissed from the cluster";
 
 /// A cluster of this program.
@@ -163,9 +171,7 @@ impl Target for Hoard {
     }
 
     fn alarms(&self, log: &str) -> Vec<String> {
-        let alarming = |line: &&str| {
-            line.contains("panicked at") || line.contains("Raft core of a replica died")
-        };
+        let alarming = |line: &&str| ALARMS.iter().any(|alarm| line.contains(alarm));
         log.lines().filter(alarming).map(str::to_owned).collect()
     }
 

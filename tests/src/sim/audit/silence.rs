@@ -7,15 +7,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use scatterhoard_replication::probe::{Event, Founded, Payload};
-use scatterhoard_ring::{Generation, GroupId, ReplicaId};
+use scatterhoard_ring::ReplicaId;
 
 use super::{Invariant, Whose, name};
 
-/// The committed membership of each group, and its newest founding.
+/// The committed membership of each group; of a generation that was founded there is one.
 #[derive(Default)]
 pub(super) struct Silence {
     members: HashMap<Founded, (u64, BTreeSet<ReplicaId>)>,
-    founded: HashMap<GroupId, Generation>,
 }
 
 impl Invariant for Silence {
@@ -30,13 +29,9 @@ impl Invariant for Silence {
                 }
                 Ok(())
             }
-            Event::Founding { of } => {
-                let newest = self.founded.entry(of.group).or_insert(of.generation);
-                *newest = (*newest).max(of.generation);
-                Ok(())
-            }
             Event::Dropped { of, replica } => {
-                let newer = self.founded.get(&of.group).is_some_and(|it| *it > of.generation);
+                let newer = |it: &Founded| it.group == of.group && it.generation > of.generation;
+                let newer = self.members.keys().any(newer);
                 let named = self.members.get(of).is_none_or(|(_, ids)| ids.contains(replica));
                 if named && !newer {
                     return Err(format!(
