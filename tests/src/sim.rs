@@ -4,10 +4,10 @@
 //! for random schedules of faults, whose histories are judged afterwards. Equal seeds give equal runs, as
 //! long as all chance comes from the seed: turmoil seeds tokio's and its own, [`chance`] the system's.
 //!
-//! The processes of a cluster have runtimes of their own ([`process`]), which can be stopped whole while their
+//! The processes of a cluster have runtimes of their own (`process.rs`), which can be stopped whole while their
 //! clocks run on, at any time or at a named point, and whose clocks can run too fast or too slowly. They
-//! meet the network through their machines ([`kernel`]). Whatever a story or a walk is about, invariants are
-//! checked at every event ([`audit`]).
+//! meet the network through their machines (`kernel.rs`). Whatever a story or a walk is about, invariants are
+//! checked at every event (`audit.rs`).
 //!
 //! What a simulation does not show: TCP that sends again what was lost, and several threads.
 

@@ -60,7 +60,7 @@ pub fn bounded(target: &str, seeds: &[Vec<u8>], oracle: impl Fn(&[u8])) {
     }
 }
 
-/// Bytes, each after its length in two bytes, as one input: the inverse of [`records`].
+/// Bytes, each after its length in two bytes, as one input: what the oracles take apart again.
 ///
 /// # Panics
 /// If one is longer than 65,535 bytes.
