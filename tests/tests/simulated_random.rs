@@ -25,7 +25,7 @@ const WORKERS_COUNT: usize = 2;
 const SEEDS_COUNT_TELLING: u64 = 200;
 
 /// What walks plan, and what must come of it, as [`Counts`] name it. What never happens was not tested.
-const PLANNED: [&str; 49] = [
+const PLANNED: [&str; 50] = [
     "Crash",
     "CrashLoop",
     "Kill",
@@ -55,6 +55,7 @@ const PLANNED: [&str; 49] = [
     "clocks that drift",
     "datagrams late or twice",
     "processes stopped",
+    "memory lost while groups change",
     "held at AfterRead",
     "held at AfterReadIndex",
     "held at BeforePropose",

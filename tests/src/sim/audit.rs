@@ -5,12 +5,12 @@
 //! record, which [`scatterhoard_check::linear`] judges, they are what a simulation can find wrong.
 
 mod committed;
-mod council;
 mod counts;
 mod epochs;
 mod generations;
 mod leaders;
 mod lease;
+mod memberships;
 mod replica_ids;
 mod replicas;
 mod silence;
@@ -64,7 +64,7 @@ struct State {
     counts: Counts,
     /// Who has acknowledged something last.
     acknowledged_by: Option<usize>,
-    council: council::Council,
+    memberships: memberships::Memberships,
     replicas: replicas::Replicas,
     broken: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl Audit {
             lives: BTreeMap::new(),
             counts: Counts::default(),
             acknowledged_by: None,
-            council: council::Council::default(),
+            memberships: memberships::Memberships::default(),
             replicas: replicas::Replicas::default(),
             broken: Vec::new(),
         };
@@ -123,7 +123,12 @@ impl Audit {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn check_readiness(&self, members_count: usize) -> Result<(), String> {
-        self.0.borrow().council.check(members_count)
+        self.0.borrow().memberships.check_readiness(members_count)
+    }
+
+    /// Whether nothing that was acknowledged may be lost with any one process.
+    pub(super) fn can_spare_one(&self, is_live: impl Fn(Whose) -> bool) -> bool {
+        self.0.borrow().memberships.can_spare_one(is_live)
     }
 
     /// Whose process has acknowledged something since [`Self::forget_ack`].
@@ -151,14 +156,14 @@ impl Probe for Audit {
         // What the simulation does itself is none of the cluster's business.
         let Some(machine) = process::running() else { return };
         let mut state = self.0.borrow_mut();
-        let State { invariants, lives, counts, acknowledged_by, council, replicas, broken } =
+        let State { invariants, lives, counts, acknowledged_by, memberships, replicas, broken } =
             &mut *state;
         let whose = Whose { machine, life: lives.get(&machine).copied().unwrap_or(0) };
         counts.saw(event);
         if let Event::Acknowledged { .. } = event {
             *acknowledged_by = Some(machine);
         }
-        council.saw(event);
+        memberships.saw(whose, event);
         replicas.saw(whose, event);
         for invariant in invariants {
             if let Err(reason) = invariant.saw(whose, event) {

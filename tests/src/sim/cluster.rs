@@ -561,6 +561,14 @@ impl Cluster {
         panic!("replicas differ after {PATIENCE:?}: {differs}");
     }
 
+    /// Whether nothing that was acknowledged may be lost with any one process, whatever is going on in the
+    /// groups.
+    #[must_use]
+    pub fn can_spare_one(&self) -> bool {
+        let live = |whose: Whose| self.machines[whose.machine - 1].lives(whose.life);
+        self.audit.can_spare_one(live)
+    }
+
     /// What really happened, and how often.
     #[must_use]
     pub fn counts(&self) -> Counts {

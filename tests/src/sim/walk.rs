@@ -1,8 +1,8 @@
 //! A random walk: clients ask for a few keys while machines, processes, links and clocks fail at random,
 //! then everything is mended and must come to rest, and the history is handed out to be judged.
 //!
-//! Faults stay within what the product promises to survive: the next machine loses its memory only once
-//! the cluster is fully replicated again. Everything else fails without such regard, and at the same time.
+//! Faults stay within what the product promises to survive: the next machine loses its memory only while
+//! every voter of every group lives. Everything else fails without such regard, and at the same time.
 
 mod plan;
 mod torment;
@@ -173,10 +173,19 @@ impl Walk {
     /// One fault from its beginning to its end; some outlast this.
     fn inflict(&mut self, fault: Fault) {
         if fault.takes_memory() {
-            if !self.cluster.is_settled() {
-                // One more replica lost now may be one too many.
-                self.cluster.note(format!("not settled, so no {fault:?}"));
+            // Replicas may be on their way, leaderships be handed over and links be cut: only what was lost
+            // before must be there again.
+            let spare = self.cluster.can_spare_one();
+            let ready = match fault {
+                Fault::Majority | Fault::CoreDies => spare && self.cluster.is_settled(),
+                _ => spare,
+            };
+            if !ready {
+                self.cluster.note(format!("one more may be one too many, so no {fault:?}"));
                 return;
+            }
+            if !self.cluster.is_settled() {
+                self.cluster.count("memory lost while groups change");
             }
             self.take_memory(fault);
         } else {
