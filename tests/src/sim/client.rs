@@ -196,6 +196,37 @@ impl Client {
         all_told
     }
 
+    /// Asks for several keys that are not in one slot, of a port for any key. Such a command is not done at one
+    /// moment: each key counts as an operation of its own, all with the same outcome.
+    pub async fn scatter(&mut self, action: Action) {
+        let parts: Vec<_> = match &action {
+            Action::SetMany { pairs } => {
+                pairs.iter().map(|(key, value)| Action::set(key.clone(), value.clone())).collect()
+            }
+            Action::GetMany { keys } => keys.iter().cloned().map(Action::get).collect(),
+            other => panic!("{other:?} is about one key"),
+        };
+        let pending: Vec<_> =
+            parts.into_iter().map(|it| self.recorder.begin(self.number, it, now())).collect();
+        let told = self.serve(&action).await;
+        for (at, pending) in pending.into_iter().enumerate() {
+            match &told {
+                Told::Done(Answer::Values(values)) => {
+                    pending.done(Answer::Value(values[at].clone()), now());
+                }
+                Told::Done(answer) => pending.done(answer.clone(), now()),
+                Told::Refused(_) => pending.refused(now()),
+                Told::InDoubt(_) => pending.unknown(),
+            }
+        }
+    }
+
+    /// Whether it asks at a port for any key.
+    #[must_use]
+    pub fn takes_any_key(&self) -> bool {
+        self.entries.iter().all(|entry| entry.port() == Port::AnyKey.number())
+    }
+
     /// Which client it is.
     #[must_use]
     pub const fn number(&self) -> u32 {

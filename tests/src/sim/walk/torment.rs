@@ -95,6 +95,17 @@ async fn ask(client: &mut Client, rng: &mut StdRng, shared: &Shared, count: u32)
         let _told: Vec<Told> = client.pipeline(actions).await;
         return;
     }
+    if client.takes_any_key() && rng.random_range(0..8) == 0 {
+        let value = format!("{}.{count}.s", client.number());
+        let keys = ["apple", "pear", "plum"];
+        client
+            .scatter(match rng.random() {
+                true => Action::set_many(keys.map(|key| (key, value.clone()))),
+                false => Action::get_many(keys),
+            })
+            .await;
+        return;
+    }
     let _told = client.ask(action(rng, shared.mortal, count)).await;
 }
 
