@@ -148,6 +148,8 @@ pub enum Event<'a> {
     Died {
         /// Its group.
         of: Founded,
+        /// The replica.
+        replica: ReplicaId,
     },
     /// A replica and what it held was dropped by a process that goes on.
     Dropped {

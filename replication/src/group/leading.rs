@@ -85,7 +85,8 @@ impl Group {
             Ok(()) => "it ended without a word".to_owned(),
             Err(fatal) => fatal.to_string(),
         };
-        probe::saw(|| Event::Died { of: self.spec.founded() });
+        let (of, replica) = (self.spec.founded(), self.spec.replica);
+        probe::saw(|| Event::Died { of, replica });
         // Only here, and the task that comes here ends.
         let _the_first = self.failure.set(cause);
     }

@@ -31,6 +31,10 @@ impl Memberships {
             Event::Opened { of, replica } => {
                 self.homes.insert((of.group, *replica), whose);
             }
+            // It votes no more, and what it has is not counted on.
+            Event::Died { of, replica } => {
+                self.homes.remove(&(of.group, *replica));
+            }
             Event::Applied { of, entry, payload: Payload::Membership { voters, .. }, .. } => {
                 let known = self.newest.get(&of.group);
                 if known.is_none_or(|known| (known.of, known.index) < (*of, entry.index)) {
