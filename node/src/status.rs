@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use scatterhoard_replication::Members;
 use scatterhoard_ring::{
-    GroupId, NodeId, PartitionId, Report, Standing, Table, councillors_wanted,
+    GroupId, NodeId, PartitionId, Placement, Report, Standing, Table, councillors_wanted,
 };
 use serde_json::{Value, json};
 
@@ -68,12 +69,16 @@ fn council(core: &Core, table: &Table, active_count: usize) -> Option<String> {
     let Some(group) = core.replicas.council() else {
         return Some("the council is not open here yet".to_owned());
     };
-    let wanted: BTreeSet<_> = table.council.ids().collect();
-    let seen = group.members();
+    short_of(&group.members(), &table.council).map(|lack| format!("the council has {lack}"))
+}
+
+/// What a group's membership, as a replica here knows it, lacks of its placement.
+fn short_of(seen: &Members, placement: &Placement) -> Option<String> {
+    let wanted: BTreeSet<_> = placement.ids().collect();
     let settled = seen.voters == wanted && seen.learners.is_empty();
     (!settled).then(|| {
         let voters = seen.voters.intersection(&wanted).count();
-        format!("the council has {voters} voters of {}", wanted.len())
+        format!("{voters} voters of {}", wanted.len())
     })
 }
 
@@ -126,7 +131,6 @@ fn has_quorum(core: &Core, id: PartitionId) -> bool {
 /// What a replica here knows of its group's membership, held against the table.
 fn unsettled(core: &Core, table: &Table, id: PartitionId) -> Option<String> {
     let placement = &table.partitions.get(&id)?.placement;
-    let wanted: BTreeSet<_> = placement.ids().collect();
     let hosted = core.hosting.now();
     let seen = match hosted.of_partition(id) {
         Some(partition) => partition.group.members(),
@@ -135,11 +139,7 @@ fn unsettled(core: &Core, table: &Table, id: PartitionId) -> Option<String> {
             return missing.then(|| format!("partition {id} is not open here yet"));
         }
     };
-    let settled = seen.voters == wanted && seen.learners.is_empty();
-    (!settled).then(|| {
-        let voters = seen.voters.intersection(&wanted).count();
-        format!("partition {id} has {voters} voters of {}", wanted.len())
-    })
+    short_of(&seen, placement).map(|lack| format!("partition {id} has {lack}"))
 }
 
 /// The whole state as JSON, for `hoard status` and other programs.

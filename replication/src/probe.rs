@@ -97,7 +97,7 @@ pub enum Event<'a> {
         /// The last entry in it.
         entry: Entry,
     },
-    /// A leader had the entries up to its last forgotten.
+    /// A replica's log has become too long, and its beginning is about to be forgotten.
     Purged {
         /// The group.
         of: Founded,

@@ -638,6 +638,10 @@ impl Cluster {
                 return Some(format!("n{node} says {status}"));
             }
         }
+        let epochs: BTreeSet<_> = statuses.iter().map(|(_, status)| status.epoch()).collect();
+        if epochs.len() > 1 {
+            return Some(format!("there are tables of the epochs {epochs:?}"));
+        }
         let slots = statuses.first()?.1.partitions();
         for ((first, _), _) in slots {
             let seen = |(node, status): &(usize, Status)| Some((*node, status.at(first)?));

@@ -100,10 +100,14 @@ impl Status {
         names(&self.0["council"]["voters"])
     }
 
+    /// The epoch of its newest table.
+    pub(super) fn epoch(&self) -> &str {
+        self.0["epoch"].as_str().unwrap_or_default()
+    }
+
     /// Which founding of the council the newest table is of.
     pub(super) fn council_generation(&self) -> u64 {
-        let epoch = self.0["epoch"].as_str().unwrap_or_default();
-        epoch.split('.').next().and_then(|generation| generation.parse().ok()).unwrap_or(0)
+        self.epoch().split('.').next().and_then(|generation| generation.parse().ok()).unwrap_or(0)
     }
 
     /// The members' node ids.
