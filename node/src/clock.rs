@@ -44,20 +44,21 @@ impl MeasuredClock {
         self.own.now()
     }
 
-    /// Takes what was measured: how far each other member's clock is ahead of ours, in milliseconds.
-    /// Answers with how far the agreed time is ahead of ours.
+    /// Takes what was measured: what each other member's clock shows at `now`. Answers with how far the
+    /// agreed time is ahead of our clock, in milliseconds.
+    ///
+    /// Not how far they are ahead of ours: that means something else as soon as ours has jumped.
     ///
     /// Of an even number of clocks the middle two may be apart, and nobody knows which is right: then
     /// what was agreed before stands, as far as it lies between them. With nobody else to ask, it
     /// stands altogether.
-    pub(crate) fn measured(&self, now: Instant, ahead_ms: &[i64]) -> i64 {
+    pub(crate) fn measured(&self, now: Instant, others: &[UnixMillis]) -> i64 {
         let own = self.own.now();
         let before = self.at(now).unwrap_or(own);
-        let mut clocks: Vec<_> = ahead_ms.iter().map(|&ahead| moved(own, ahead)).collect();
-        clocks.push(own);
+        let mut clocks = [others, &[own]].concat();
         clocks.sort_unstable();
         let (lower, upper) = (clocks[(clocks.len() - 1) / 2], clocks[clocks.len() / 2]);
-        let agreed = if ahead_ms.is_empty() { before } else { before.clamp(lower, upper) };
+        let agreed = if others.is_empty() { before } else { before.clamp(lower, upper) };
         *self.measured.lock() = Some((now, agreed));
         signed(agreed) - signed(own)
     }
@@ -77,10 +78,6 @@ impl WallClock for MeasuredClock {
 
 fn signed(time: UnixMillis) -> i64 {
     i64::try_from(time.millis()).unwrap_or(i64::MAX)
-}
-
-fn moved(time: UnixMillis, by_ms: i64) -> UnixMillis {
-    UnixMillis::new(u64::try_from(signed(time).saturating_add(by_ms)).unwrap_or(0))
 }
 
 /// The time of one partition on its leader: from a start on, it runs with the monotonic clock, so that
@@ -150,32 +147,38 @@ mod tests {
         (Arc::clone(&own), MeasuredClock::new(own))
     }
 
+    fn shown(clocks_ms: &[u64]) -> Vec<UnixMillis> {
+        clocks_ms.iter().copied().map(UnixMillis::new).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_wrong_clock_of_three_is_outvoted() {
         let (_, ours) = clocks(1_000_000);
-        assert_eq!(ours.measured(Instant::now(), &[5, 3_600_000]), 5, "another one is wrong");
+        let another_wrong = shown(&[1_000_005, 4_600_000]);
+        assert_eq!(ours.measured(Instant::now(), &another_wrong), 5);
         let (_, ours) = clocks(1_000_000);
-        assert_eq!(ours.measured(Instant::now(), &[-600_000, -600_004]), -600_000, "ours is");
+        let ours_wrong = shown(&[400_000, 399_996]);
+        assert_eq!(ours.measured(Instant::now(), &ours_wrong), -600_000);
         assert_eq!(ours.now().millis(), 400_000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_jump_between_two_measurements_changes_nothing() {
         let (own, ours) = clocks(1_000_000);
-        ours.measured(Instant::now(), &[0, 0]);
+        ours.measured(Instant::now(), &shown(&[1_000_000; 2]));
         own.0.store(8_200_000, Ordering::SeqCst);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!(ours.now().millis(), 1_001_000);
-        assert_eq!(ours.measured(Instant::now(), &[-7_199_000, -7_199_000]), -7_199_000);
+        assert_eq!(ours.measured(Instant::now(), &shown(&[1_001_000; 2])), -7_199_000);
         assert_eq!(ours.now().millis(), 1_001_000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_two_clocks_that_differ_the_one_that_was_right_stands() {
         let (own, ours) = clocks(1_000_000);
-        ours.measured(Instant::now(), &[0, 0]);
+        ours.measured(Instant::now(), &shown(&[1_000_000; 2]));
         own.0.store(8_200_000, Ordering::SeqCst);
-        assert_eq!(ours.measured(Instant::now(), &[-7_200_000]), -7_200_000);
+        assert_eq!(ours.measured(Instant::now(), &shown(&[1_000_000])), -7_200_000);
         assert_eq!(ours.measured(Instant::now(), &[]), -7_200_000, "with nobody to ask, too");
     }
 

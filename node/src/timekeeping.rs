@@ -1,4 +1,4 @@
-//! Measures how far the other members' wall clocks are from ours, so that ours can be set right.
+//! Measures what the other members' wall clocks show, so that ours can be set right.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use scatterhoard_cluster::{Lane, Target};
 use scatterhoard_ring::{Member, Table};
+use scatterhoard_store::UnixMillis;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -35,8 +36,10 @@ pub(crate) async fn serve(core: Arc<Core>) {
     let mut warned = false;
     loop {
         if let Some(table) = core.tables.newest() {
-            let ahead_ms = measure(&core, &table).await;
-            let median_ms = core.wall.measured(Instant::now(), &ahead_ms);
+            let shown = measure(&core, &table).await;
+            let now = Instant::now();
+            let clocks: Vec<_> = shown.iter().map(|clock| clock.at(now)).collect();
+            let median_ms = core.wall.measured(now, &clocks);
             let allowed_ms = u64::from(table.settings.clock_skew_ms_max);
             let off = median_ms.unsigned_abs() > allowed_ms;
             if off && !warned {
@@ -52,22 +55,34 @@ pub(crate) async fn serve(core: Arc<Core>) {
     }
 }
 
-async fn measure(core: &Core, table: &Table) -> Vec<i64> {
+/// What another's clock showed, and when on our monotonic clock.
+struct Shown {
+    at: Instant,
+    time: UnixMillis,
+}
+
+impl Shown {
+    /// What it shows at `now`, if it has neither jumped nor drifted since.
+    fn at(&self, now: Instant) -> UnixMillis {
+        let since = now.saturating_duration_since(self.at).as_millis();
+        self.time.plus(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+async fn measure(core: &Core, table: &Table) -> Vec<Shown> {
     let others = table.members.values().filter(|member| member.node != core.node);
     join_all(others.map(|member| ask(core, member))).await.into_iter().flatten().collect()
 }
 
-/// How far a member's clock is ahead of ours: its answer, against the middle of the asking.
-async fn ask(core: &Core, member: &Member) -> Option<i64> {
+/// A member's answer, which counts for the middle of the asking.
+async fn ask(core: &Core, member: &Member) -> Option<Shown> {
     let to = Target { node: member.node, addr: member.endpoints.peer };
-    let (asked, asked_at) = (core.wall.own(), Instant::now());
+    let asked_at = Instant::now();
     let by = asked_at + ANSWER_PATIENCE;
     let call = core.peers.call(to, Lane::Control, Kind::Clock.number(), Bytes::new(), by);
     let mut answer = call.await.ok()?;
     let (MESSAGES, theirs) = (answer.try_get_u8().ok()?, answer.try_get_u64().ok()?) else {
         return None;
     };
-    let half = u64::try_from(asked_at.elapsed().as_millis() / 2).ok()?;
-    let ours = asked.plus(half).millis();
-    Some(i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?)
+    Some(Shown { at: asked_at + asked_at.elapsed() / 2, time: UnixMillis::new(theirs) })
 }

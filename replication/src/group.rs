@@ -410,6 +410,7 @@ impl Group {
         let Some((term, target)) = self.successor(target) else { return };
         self.give_up_lease(term);
         info!(group = %self.spec.group, %target, "leadership is being handed over");
+        probe::saw(|| Event::HandsOver { of: self.spec.founded() });
         let _ended = self.raft.trigger().transfer_leader(target).await;
     }
 

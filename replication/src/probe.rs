@@ -107,6 +107,11 @@ pub enum Event<'a> {
         /// The group.
         of: Founded,
     },
+    /// A leader hands over: it asks another replica to take its place next.
+    HandsOver {
+        /// The group.
+        of: Founded,
+    },
     /// Reads were answered out of the leader's state, as its lease or a quorum allows.
     Answered {
         /// The group.

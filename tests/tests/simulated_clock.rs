@@ -53,6 +53,20 @@ fn a_wall_clock_that_jumps_expires_nothing_early() {
 }
 
 #[test]
+fn a_wall_clock_that_jumps_while_it_is_compared_is_not_believed() {
+    let mut cluster = Cluster::of(3).seed(152);
+    cluster.ask(Action::set_for("k", "v1", 600_000_000_000)).acked();
+    let leader = cluster.leader_of("k");
+    // The others are asked every two seconds; their answers take a while, and fall between two jumps.
+    cluster.slow_down(leader, Duration::from_millis(20));
+    for jump in 0..150 {
+        cluster.clock(leader).jump(7200 * SECOND, jump % 2 == 1);
+        cluster.wait(Duration::from_millis(33));
+    }
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is minutes away");
+}
+
+#[test]
 fn a_key_with_a_deadline_outlives_its_leader() {
     let mut cluster = Cluster::of(3).seed(31);
     cluster.ask(Action::set_for("k", "v1", 60_000_000_000)).acked();

@@ -25,7 +25,7 @@ const WORKERS_COUNT: usize = 2;
 const SEEDS_COUNT_TELLING: u64 = 200;
 
 /// What walks plan, and what must come of it, as [`Counts`] name it. What never happens was not tested.
-const PLANNED: [&str; 50] = [
+const PLANNED: [&str; 52] = [
     "Crash",
     "CrashLoop",
     "Kill",
@@ -49,6 +49,7 @@ const PLANNED: [&str; 50] = [
     "Pause",
     "PauseAt",
     "PauseAfterAck",
+    "CutAfterAck",
     "PauseTwo",
     "ClockJump",
     "CoreDies",
@@ -75,6 +76,7 @@ const PLANNED: [&str; 50] = [
     "writes in doubt",
     "entries acknowledged",
     "replicas dropped",
+    "leaderships handed over",
     "keys evicted",
 ];
 
@@ -128,7 +130,7 @@ fn the_walk_of_a_seed() {
         println!("counts: {}", walked.counts);
         let verdict = linear::check_by(&walked.rules, &walked.history);
         assert!(verdict.is_linearizable(), "seed {seed}: {verdict}");
-        assert!(3 * done_count > count, "less than a third was done");
+        assert!(walked.was_served(), "less than a third was done");
     });
 }
 

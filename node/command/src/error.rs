@@ -194,9 +194,9 @@ impl CommandError {
 /// How much of a client's words an error repeats, in bytes. Redis, `unknown command '%.128s'`.
 pub(crate) const ECHO_CHARS_MAX: usize = 128;
 
-/// The first bytes of a word as text that fits into one line: line ends become spaces, as in Redis, and
-/// what is not UTF-8 becomes the replacement character.
+/// The first bytes of a word as text: what is not UTF-8 becomes the replacement character. Line ends are left to
+/// [`crate::encode_error`].
 pub(crate) fn printable(word: &[u8], bytes_max: usize) -> String {
     let word = &word[..word.len().min(bytes_max)];
-    String::from_utf8_lossy(word).replace(['\r', '\n'], " ")
+    String::from_utf8_lossy(word).into_owned()
 }

@@ -25,7 +25,8 @@ pub fn encode_reply(out: &mut Encoder<'_>, reply: &Reply<'_>) {
 
 /// Writes a refusal.
 pub fn encode_error(out: &mut Encoder<'_>, error: &CommandError) {
-    encode_text(out, &error.to_string());
+    // Line ends of a client's words become spaces, but for those that nothing follows; as in Redis.
+    encode_text(out, error.to_string().trim_end_matches(['\r', '\n']));
 }
 
 /// An error whose first word is its code.

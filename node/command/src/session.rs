@@ -2,7 +2,7 @@
 
 use scatterhoard_resp::Protocol;
 
-use crate::ClientCommand;
+use crate::{ClientCommand, CommandError};
 
 /// About the connection that it came on, or about other connections.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,9 @@ pub struct Hello<'a> {
     pub credentials: Option<Credentials<'a>>,
     /// The connection's new name, which is valid; empty takes the name away.
     pub name: Option<&'a [u8]>,
+    /// What is wrong behind the credentials. Redis reads option by option, so whoever is not let in hears that
+    /// instead.
+    pub flaw: Option<CommandError>,
 }
 
 /// What a client proves itself with.

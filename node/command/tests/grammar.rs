@@ -2,9 +2,9 @@
 
 use scatterhoard_command::{
     ClientAttribute, ClientCommand, ClientFilter, ClientKind, ClientMatch, ClusterCommand, Command,
-    CommandFilter, CommandQuery, ConfigCommand, Credentials, FailoverMode, Flush, Glob, Hello,
-    HelpTopic, LatencyCommand, MemoryCommand, PauseScope, ReplyMode, Scan, ScanKind, ServerCommand,
-    SessionCommand, SlowLogCommand, Span, parse,
+    CommandError, CommandFilter, CommandQuery, ConfigCommand, Credentials, FailoverMode, Flush,
+    Glob, Hello, HelpTopic, LatencyCommand, MemoryCommand, PauseScope, ReplyMode, Scan, ScanKind,
+    ServerCommand, SessionCommand, SlowLogCommand, Span, parse,
 };
 use scatterhoard_resp::{Args, Protocol};
 use scatterhoard_ring::Slot;
@@ -206,6 +206,17 @@ fn the_connection() {
             version: Some(Protocol::Resp3),
             credentials: Some(credentials),
             name: Some(b"n"),
+            flaw: None,
+        }),
+    );
+    let flaw = Some(CommandError::HelloOption("OPTION".to_owned()));
+    sessions(
+        "HELLO 3 AUTH u p OPTION",
+        SessionCommand::Hello(Hello {
+            version: Some(Protocol::Resp3),
+            credentials: Some(credentials),
+            name: None,
+            flaw,
         }),
     );
     sessions(

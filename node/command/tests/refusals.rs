@@ -55,6 +55,7 @@ fn texts_of_later_versions() {
     );
     check("client setinfo lib-name", "ERR wrong number of arguments for 'client|setinfo' command");
     check("client no-touch maybe", "ERR syntax error");
+    check("expire k 1 a␍␤", "ERR Unsupported option a");
     check("debug reload", "ERR unknown subcommand 'reload'. Try DEBUG HELP.");
 }
 
@@ -102,16 +103,17 @@ fn check(request: &str, text: &str) {
 
 /// The error, be it of the grammar or in the answer to `COMMAND GETKEYS`.
 fn refusal(words: &[Vec<u8>]) -> String {
+    let mut out = Vec::new();
+    let mut encoder = Encoder::new(&mut out, Protocol::Resp2);
     match parse(Args::from(words), NOW) {
-        Err(error) => error.to_string(),
+        Err(error) => encode_error(&mut encoder, &error),
         Ok(Command::Server(ServerCommand::Command(query @ CommandQuery::GetKeys { .. }))) => {
-            let mut out = Vec::new();
-            write_query(&mut Encoder::new(&mut out, Protocol::Resp2), &query);
-            let text = String::from_utf8(out).expect("errors are text");
-            text.trim_start_matches('-').trim_end_matches("\r\n").to_owned()
+            write_query(&mut encoder, &query);
         }
         Ok(command) => panic!("{words:?} means {command:?}"),
     }
+    let text = String::from_utf8(out).expect("errors are text");
+    text.trim_start_matches('-').trim_end_matches("\r\n").to_owned()
 }
 
 fn word(spelled: &str) -> Vec<u8> {

@@ -62,8 +62,9 @@ struct State {
     invariants: Vec<Box<dyn Invariant>>,
     lives: BTreeMap<usize, u64>,
     counts: Counts,
-    /// Who has acknowledged something last.
+    /// Who has acknowledged something last, and who was last to hand something over.
     acknowledged_by: Option<usize>,
+    handed_over_by: Option<usize>,
     memberships: memberships::Memberships,
     replicas: replicas::Replicas,
     broken: Vec<String>,
@@ -85,6 +86,7 @@ impl Audit {
             lives: BTreeMap::new(),
             counts: Counts::default(),
             acknowledged_by: None,
+            handed_over_by: None,
             memberships: memberships::Memberships::default(),
             replicas: replicas::Replicas::default(),
             broken: Vec::new(),
@@ -131,13 +133,20 @@ impl Audit {
         self.0.borrow().memberships.can_spare_one(is_live)
     }
 
-    /// Whose process has acknowledged something since [`Self::forget_ack`].
+    /// Whose process has acknowledged something since [`Self::forget_moments`].
     pub(super) fn acknowledged_by(&self) -> Option<usize> {
         self.0.borrow().acknowledged_by
     }
 
-    pub(super) fn forget_ack(&self) {
-        self.0.borrow_mut().acknowledged_by = None;
+    /// Who has begun to hand something over since [`Self::forget_moments`].
+    pub(super) fn handed_over_by(&self) -> Option<usize> {
+        self.0.borrow().handed_over_by
+    }
+
+    pub(super) fn forget_moments(&self) {
+        let mut state = self.0.borrow_mut();
+        state.acknowledged_by = None;
+        state.handed_over_by = None;
     }
 
     /// What has happened so far.
@@ -156,13 +165,14 @@ impl Probe for Audit {
         // What the simulation does itself is none of the cluster's business.
         let Some(machine) = process::running() else { return };
         let mut state = self.0.borrow_mut();
-        let State { invariants, lives, counts, acknowledged_by, memberships, replicas, broken } =
-            &mut *state;
+        match event {
+            Event::Acknowledged { .. } => state.acknowledged_by = Some(machine),
+            Event::HandsOver { .. } => state.handed_over_by = Some(machine),
+            _ => {}
+        }
+        let State { invariants, lives, counts, memberships, replicas, broken, .. } = &mut *state;
         let whose = Whose { machine, life: lives.get(&machine).copied().unwrap_or(0) };
         counts.saw(event);
-        if let Event::Acknowledged { .. } = event {
-            *acknowledged_by = Some(machine);
-        }
         memberships.saw(whose, event);
         replicas.saw(whose, event);
         for invariant in invariants {

@@ -165,6 +165,18 @@ impl Client {
         told
     }
 
+    /// Asks once and waits no longer than `patience`; follows nothing.
+    pub async fn glance(&mut self, action: Action, patience: Duration) {
+        let pending = self.recorder.begin(self.number, action.clone(), now());
+        let by = Instant::now() + patience;
+        let replies = self.call(self.entries[self.first], &encoded(&action), 1, by).await;
+        match replies.map(|mut replies| told(&action, replies.remove(0))) {
+            Ok(Told::Done(answer)) => pending.done(answer, now()),
+            Ok(Told::Refused(_)) | Err(Lost::Unsent(_)) => pending.refused(now()),
+            Ok(Told::InDoubt(_)) | Err(Lost::Sent(_)) => pending.unknown(),
+        }
+    }
+
     /// Asks without recording it.
     pub async fn ask_unseen(&mut self, action: Action) -> Told {
         self.serve(&action).await

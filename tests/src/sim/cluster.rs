@@ -530,11 +530,24 @@ impl Cluster {
     /// Waits until a process has acknowledged something to a client, in that very moment; answers with its
     /// node, or with none if that takes longer than `patience`.
     pub fn wait_for_ack(&mut self, patience: Duration) -> Option<usize> {
+        self.wait_for(patience, Audit::acknowledged_by)
+    }
+
+    /// The same, until a leader has decided to hand over, before anybody hears of that.
+    pub fn wait_for_hand_over(&mut self, patience: Duration) -> Option<usize> {
+        self.wait_for(patience, Audit::handed_over_by)
+    }
+
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        of_whom: impl Fn(&Audit) -> Option<usize>,
+    ) -> Option<usize> {
         let until = self.elapsed() + patience;
-        self.audit.forget_ack();
+        self.audit.forget_moments();
         while self.elapsed() < until {
             self.step();
-            if let Some(node) = self.audit.acknowledged_by() {
+            if let Some(node) = of_whom(&self.audit) {
                 return Some(node);
             }
         }

@@ -18,15 +18,18 @@ use super::client::{Port, Told};
 use super::cluster::Cluster;
 use super::node::Life;
 use plan::{FREQUENT, Fault, NODES_COUNT_MAX, Plan, duration};
-use scatterhoard_check::history::{Action, Answer, Operation};
+use scatterhoard_check::history::{Action, Answer, Operation, Outcome};
 use scatterhoard_check::linear::Rules;
-use torment::{ADDED_TO, COUNTED, KEYS, Mood, Shared, torment};
+use torment::{ADDED_TO, COUNTED, KEYS, Mood, Shared, look_on, torment};
 
 /// Clients that ask all the time.
 const CLIENTS_COUNT: usize = 4;
 
 /// The first machine for them; those before are the watcher's and the story's.
 const CLIENTS_FIRST: usize = 2;
+
+/// The machine for those who only look on.
+const ONLOOKERS: usize = CLIENTS_FIRST + CLIENTS_COUNT;
 
 /// Cores that die in one walk: the third on one node would not be replaced before the walk gives up.
 const DEATHS_COUNT_MAX: u64 = 2;
@@ -37,7 +40,7 @@ const EXPIRY_TOLERANCE_NS: u64 = 1_500_000_000;
 
 /// What a walk has seen.
 pub struct Walked {
-    /// What the clients asked and were told.
+    /// What was asked and told, by those who only looked on, too.
     pub history: Vec<Operation>,
     /// How the history is to be judged.
     pub rules: Rules,
@@ -56,6 +59,17 @@ struct Walk {
     shared: Shared,
 }
 
+impl Walked {
+    /// Whether at least a third of what clients asked for was done. Who only looked on does not count: most
+    /// nodes had nothing to say to them.
+    #[must_use]
+    pub fn was_served(&self) -> bool {
+        let asked = || self.history.iter().filter(|it| it.client as usize != ONLOOKERS);
+        let done_count = asked().filter(|it| matches!(it.outcome, Outcome::Done { .. })).count();
+        3 * done_count > asked().count()
+    }
+}
+
 /// Walks.
 ///
 /// # Panics
@@ -65,7 +79,7 @@ struct Walk {
 pub fn walk(seed: u64) -> Walked {
     let mut rng = StdRng::seed_from_u64(seed);
     let plan = Plan::draw(&mut rng);
-    let cluster = plan.found(CLIENTS_COUNT, seed, &mut rng);
+    let cluster = plan.found(CLIENTS_COUNT + 1, seed, &mut rng);
     let shared = Shared::of(&plan);
     let mut walk = Walk { cluster, rng, plan, shared };
     let mut running = Vec::new();
@@ -74,6 +88,12 @@ pub fn walk(seed: u64) -> Walked {
         let client = walk.cluster.client(number, port);
         let rng = StdRng::seed_from_u64(walk.rng.random());
         running.push(walk.cluster.spawn(number, torment(client, rng, walk.shared.clone())));
+    }
+    for node in 1..=walk.cluster.nodes_count() {
+        let client = walk.cluster.client_of(ONLOOKERS, node, Port::Cluster);
+        let rng = StdRng::seed_from_u64(walk.rng.random());
+        let looks = look_on(client, rng, walk.shared.clone());
+        running.push(walk.cluster.spawn(ONLOOKERS, looks));
     }
     if let Some(point) = walk.plan.lurking {
         let seed = walk.rng.random();
@@ -225,21 +245,23 @@ impl Walk {
                 if !self.cluster.drain(other, node) {
                     return;
                 }
-                self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
+                self.see_off(node);
             }
             Fault::LeaveUnheard => {
                 let (node, other) = (self.leader(), self.other_than(node));
                 self.cluster.leave(node);
                 // While it hands over: nothing may reach it any more, or not everybody hear of it.
-                self.pause(200);
+                if self.rng.random() {
+                    self.cluster.wait_for_hand_over(Duration::from_secs(2));
+                } else {
+                    self.pause(200);
+                }
                 match self.rng.random_range(0..3) {
                     0 => self.cluster.cut(node, other),
                     1 => self.cluster.cut(other, node),
                     _ => self.deafen(node),
                 }
-                self.pause(3000);
-                self.cluster.heal();
-                self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
+                self.see_off(node);
             }
             _ => {
                 self.cluster.crash(node);
@@ -274,6 +296,7 @@ impl Walk {
             }
             Fault::PauseAt => self.pause_at(),
             Fault::PauseAfterAck => self.pause_after_ack(),
+            Fault::CutAfterAck => self.cut_after_ack(),
             Fault::PauseTwo => self.pause_two(node),
             Fault::ClockJump => {
                 let (by, liar) = (self.rng.random_range(1..7200), self.plan.liar);
@@ -372,6 +395,20 @@ impl Walk {
         }
     }
 
+    fn cut_after_ack(&mut self) {
+        let latency = Duration::from_millis(self.rng.random_range(10..80));
+        for _ in 0..2 {
+            for node in 1..=self.cluster.nodes_count() {
+                self.cluster.slow_down(node, latency);
+            }
+            self.pause(1000);
+            if let Some(node) = self.cluster.wait_for_ack(Duration::from_secs(2)) {
+                self.cluster.isolate(node);
+            }
+            self.lasts(3000);
+        }
+    }
+
     /// Two machines end at once while nobody asks for anything, and all that was acknowledged is
     /// everywhere: whoever is left has it, and the cluster finds back from that.
     fn kill_a_majority(&mut self) {
@@ -414,7 +451,22 @@ impl Walk {
 
     fn leave(&mut self, node: usize) {
         self.cluster.leave(node);
-        self.cluster.until("it has left", |cluster| has_ended(&cluster.life(node)));
+        self.see_off(node);
+    }
+
+    /// Waits until a node has left. After a while the links are mended: where some never reach others nobody
+    /// promises that it can.
+    fn see_off(&mut self, node: usize) {
+        let links_mended = self.cluster.elapsed() + duration(&mut self.rng, 4000);
+        let mut mended = false;
+        self.cluster.until("it has left", |cluster| {
+            if !mended && cluster.elapsed() >= links_mended {
+                mended = true;
+                cluster.heal();
+            }
+            has_ended(&cluster.life(node))
+        });
+        self.cluster.heal();
     }
 
     /// The core of a replica dies. It is replaced while other things happen.

@@ -32,7 +32,13 @@ pub(crate) fn hello(request: Request<'_>) -> Parsed<'_> {
         hello.version = Some(protocol(word)?);
     }
     while let Some(word) = options.next() {
-        hello_option(&mut hello, word, &mut options)?;
+        if let Err(error) = hello_option(&mut hello, word, &mut options) {
+            if hello.credentials.is_none() {
+                return Err(error);
+            }
+            hello.flaw = Some(error);
+            break;
+        }
     }
     session(SessionCommand::Hello(hello))
 }

@@ -65,6 +65,9 @@ impl Control {
         {
             return self.put_not_let_in(&mut Encoder::new(out, self.protocol), why);
         }
+        if let Some(flaw) = &hello.flaw {
+            return self.refuse(&mut Encoder::new(out, self.protocol), flaw);
+        }
         if !self.is_trusted() {
             self.core.stats.erred(ErrorCode::NoAuth);
             return Encoder::new(out, self.protocol).error(
@@ -144,9 +147,11 @@ impl Control {
         }
     }
 
-    /// As when it was new.
+    /// As when it was new; but if this very answer is to be skipped, it is.
     fn reset(&mut self, out: &mut Vec<u8>) {
-        self.mute = Mute::None;
+        if self.mute != Mute::This {
+            self.mute = Mute::None;
+        }
         self.authenticated = !self.core.settings.has_password();
         self.client.change(|details| details.name.clear());
         self.client.set_no_evict(false);

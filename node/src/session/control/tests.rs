@@ -114,6 +114,8 @@ async fn replies_can_be_muted_within_a_pipeline() {
             ("GET k", "$1\r\n3"),
             ("CLIENT REPLY OFF", ""),
             ("RESET", "+RESET"),
+            ("CLIENT REPLY SKIP", ""),
+            ("RESET", ""),
             ("PING", "+PONG"),
         ],
     )

@@ -232,7 +232,12 @@ fn bad_expiry(it: &Exchange<'_>) -> Option<Then> {
 }
 
 fn float_range(it: &Exchange<'_>) -> Option<Then> {
-    let is_number = matches!(it.redis.value, Value::Bulk(_));
+    // A value in hexadecimal that something infinite is added to.
+    let is_number = match &it.redis.value {
+        Value::Bulk(_) => true,
+        Value::Error(text) => text == "ERR increment would produce NaN or Infinity",
+        _ => false,
+    };
     let differs = match &it.hoard.value {
         Value::Bulk(_) => true,
         Value::Error(text) => {

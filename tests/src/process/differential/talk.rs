@@ -35,9 +35,22 @@ impl Request {
         Self { words: words.collect(), inline: false }
     }
 
+    /// Whether it begins with these words, in any case of letters.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        name.split(' ').enumerate().all(|(place, word)| self.word(place) == word.as_bytes())
+    }
+
     /// Its word at this place in lower case, or nothing.
     fn word(&self, place: usize) -> Vec<u8> {
         self.words.get(place).map_or_else(Vec::new, |word| word.to_ascii_lowercase())
+    }
+
+    /// Whether a difference that is intended may leave other values behind.
+    fn may_part(&self) -> bool {
+        const NAMES: [&[u8]; 6] =
+            [b"incrbyfloat", b"msetnx", b"rename", b"renamenx", b"copy", b"select"];
+        NAMES.contains(&&self.word(0)[..])
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -92,7 +105,10 @@ pub struct Script {
 
 impl Script {
     /// The requests that are answered, as `CLIENT REPLY` has it, in order.
-    pub(super) fn answered(&self) -> Vec<&Request> {
+    ///
+    /// Also whether it is worth nothing beyond these: both servers may then have gone different ways, and
+    /// nobody has seen it.
+    pub(super) fn answered(&self) -> (Vec<&Request>, bool) {
         let (mut off, mut skip) = (false, false);
         let mut answered = Vec::new();
         for request in &self.requests {
@@ -104,17 +120,17 @@ impl Script {
                 Some(b"on") => (off, skip) = (false, false),
                 Some(b"off") => off = true,
                 Some(b"skip") if !off => (skip, skip_next) = (true, true),
-                _ if request.word(0) == b"reset" && request.words.len() == 1 => {
-                    (off, skip) = (false, false);
-                }
+                _ if request.word(0) == b"reset" && request.words.len() == 1 => off = false,
                 _ => {}
             }
             if !off && !skip {
                 answered.push(request);
+            } else if request.may_part() {
+                return (answered, true);
             }
             skip = skip_next;
         }
-        answered
+        (answered, false)
     }
 }
 

@@ -72,6 +72,7 @@ impl Counts {
             Event::Answered { by_lease: false, .. } => self.add("reads by read index"),
             Event::InDoubt { .. } => self.add("writes in doubt"),
             Event::Acknowledged { .. } => self.add("entries acknowledged"),
+            Event::HandsOver { .. } => self.add("leaderships handed over"),
             Event::Died { .. } => self.add("Raft cores that died"),
             Event::Evicted { .. } => self.add("keys evicted"),
             Event::Dropped { .. } => self.add("replicas dropped"),

@@ -62,6 +62,9 @@ pub(super) enum Fault {
     PauseAt,
     /// A process is stopped in the moment in which it has acknowledged something: others may not have heard.
     PauseAfterAck,
+    /// Somebody who has acknowledged something is cut off in that moment, from machines that are far from each
+    /// other: whoever leads next takes a while to know that it was committed.
+    CutAfterAck,
     /// Two processes are stopped, one after the other's clock has gone on.
     PauseTwo,
     /// A wall clock jumps.
@@ -71,7 +74,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::Crash,
         Self::CrashLoop,
         Self::Kill,
@@ -95,6 +98,7 @@ impl Fault {
         Self::Pause,
         Self::PauseAt,
         Self::PauseAfterAck,
+        Self::CutAfterAck,
         Self::PauseTwo,
         Self::ClockJump,
         Self::CoreDies,
@@ -128,6 +132,7 @@ impl Fault {
             | Self::Pause
             | Self::PauseAt
             | Self::PauseAfterAck
+            | Self::CutAfterAck
             | Self::PauseTwo
             | Self::ClockJump => false,
         }

@@ -1,6 +1,6 @@
 //! What clients ask for during a walk.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub(super) const ADDED_TO: &str = "log";
 /// Appends that go in one pipeline.
 const PIPELINE_COUNT: usize = 3;
 
+/// How long those who only look on wait for an answer.
+const GLANCE_PATIENCE: Duration = Duration::from_millis(400);
+
 /// Keys that nobody reads: they may be evicted.
 const FILLERS_COUNT: u32 = 400;
 const FILLER_BYTES: usize = 4 << 10;
@@ -47,6 +50,8 @@ pub(super) struct Shared {
     pub(super) mood: Rc<Cell<Mood>>,
     /// Requests under way.
     pub(super) busy: Rc<Cell<usize>>,
+    /// The key that a write was acknowledged for last.
+    latest: Rc<RefCell<Bytes>>,
     pub(super) mortal: bool,
     pub(super) crowded: bool,
 }
@@ -56,6 +61,7 @@ impl Shared {
         Self {
             mood: Rc::new(Cell::new(Mood::Asking)),
             busy: Rc::default(),
+            latest: Rc::new(RefCell::new(Bytes::from_static(ADDED_TO.as_bytes()))),
             mortal: plan.mortal,
             crowded: plan.crowded,
         }
@@ -79,6 +85,18 @@ pub(super) async fn torment(mut client: Client, mut rng: StdRng, shared: Shared)
         }
         let pause = Duration::from_millis(rng.random_range(5..150));
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Reads what was written last until it is over, from one node and through thick and thin: whoever answers
+/// though another already leads is caught only by those who ask it in that moment.
+pub(super) async fn look_on(mut client: Client, mut rng: StdRng, shared: Shared) {
+    while shared.mood.get() != Mood::Over {
+        if shared.mood.get() == Mood::Asking {
+            let key = shared.latest.borrow().clone();
+            client.glance(Action::get(key), GLANCE_PATIENCE).await;
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(10..60))).await;
     }
 }
 
@@ -106,7 +124,14 @@ async fn ask(client: &mut Client, rng: &mut StdRng, shared: &Shared, count: u32)
             .await;
         return;
     }
-    let _told = client.ask(action(rng, shared.mortal, count)).await;
+    let action = action(rng, shared.mortal, count);
+    let key = (!action.is_read()).then(|| action.keys()[0].clone());
+    let told = client.ask(action).await;
+    if let Some(key) = key
+        && told.is_acked()
+    {
+        shared.latest.replace(key);
+    }
 }
 
 fn action(rng: &mut StdRng, mortal: bool, count: u32) -> Action {
