@@ -232,13 +232,8 @@ fn bad_expiry(it: &Exchange<'_>) -> Option<Then> {
 }
 
 fn float_range(it: &Exchange<'_>) -> Option<Then> {
-    // A value in hexadecimal that something infinite is added to.
-    let is_number = match &it.redis.value {
-        Value::Bulk(_) => true,
-        Value::Error(text) => text == "ERR increment would produce NaN or Infinity",
-        _ => false,
-    };
-    let differs = match &it.hoard.value {
+    // Too long for 64 bits, too long even for Redis, or in hexadecimal.
+    let is_outcome = |value: &Value| match value {
         Value::Bulk(_) => true,
         Value::Error(text) => {
             text == "ERR increment would produce NaN or Infinity"
@@ -246,7 +241,8 @@ fn float_range(it: &Exchange<'_>) -> Option<Then> {
         }
         _ => false,
     };
-    (it.is(b"incrbyfloat") && is_number && differs).then_some(Then::Parts)
+    (it.is(b"incrbyfloat") && is_outcome(&it.redis.value) && is_outcome(&it.hoard.value))
+        .then_some(Then::Parts)
 }
 
 /// The same settings, in any order and any case of letters.

@@ -22,7 +22,7 @@ const MORTAL_KEYS: [&str; 2] = ["mayfly", "moth"];
 pub(super) const COUNTED: &str = "count";
 pub(super) const ADDED_TO: &str = "log";
 
-/// Appends that go in one pipeline.
+/// Requests that go in one pipeline.
 const PIPELINE_COUNT: usize = 3;
 
 /// How long those who only look on wait for an answer.
@@ -110,6 +110,12 @@ async fn ask(client: &mut Client, rng: &mut StdRng, shared: &Shared, count: u32)
     if rng.random_range(0..12) == 0 {
         let word = |at| format!("{}.{count}.{at},", client.number());
         let actions = (0..PIPELINE_COUNT).map(|at| Action::append(ADDED_TO, word(at))).collect();
+        let _told: Vec<Told> = client.pipeline(actions).await;
+        return;
+    }
+    if client.takes_any_key() && rng.random_range(0..12) == 0 {
+        // Whatever it is: reads behind writes, of keys that several nodes lead.
+        let actions = (0..PIPELINE_COUNT).map(|_| action(rng, shared.mortal, count)).collect();
         let _told: Vec<Told> = client.pipeline(actions).await;
         return;
     }
