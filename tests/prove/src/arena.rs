@@ -92,6 +92,13 @@ impl<'a> Arena<'a> {
         self.places.iter().map(|place| place.site.clone()).collect()
     }
 
+    /// The names of the nodes, in the order of their numbers, up to the last that has ever run: the one to
+    /// spare is not among them if nobody needed it.
+    pub fn names(&self) -> Vec<String> {
+        let count = self.places.iter().rposition(Place::has_run).map_or(0, |last| last + 1);
+        self.places[..count].iter().map(|place| place.site.name.clone()).collect()
+    }
+
     /// The numbers of the nodes that run.
     pub fn running(&self) -> Vec<usize> {
         let running = self.places.iter().filter(|place| place.is_running());

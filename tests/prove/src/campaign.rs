@@ -21,7 +21,7 @@ pub struct Campaign {
     pub faults_ended: u64,
     /// How long it took in all.
     pub ended: u64,
-    /// The nodes' names, in the order of their numbers, from 1.
+    /// The nodes' names, in the order of their numbers, from 1. One that never ran is not among them.
     pub nodes: Vec<String>,
     /// What was done to them, in the order of its beginning.
     pub faults: Vec<Fault>,

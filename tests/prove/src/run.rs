@@ -131,7 +131,7 @@ pub fn run(
         machine: machine::describe(no_network.is_none()),
         faults_ended: done.mended_ms,
         ended: done.ended_ms,
-        nodes: arena.sites().into_iter().map(|site| site.name).collect(),
+        nodes: arena.names(),
         verdict: verdict::judge(&history, &planned, complaints),
         planned,
         throughput: throughput::steps(&history, step, done.ended_ms),

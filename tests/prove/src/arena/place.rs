@@ -31,6 +31,8 @@ pub(super) struct Place {
     pub(super) machine: Option<Machine>,
     faketime: Option<PathBuf>,
     process: Option<Child>,
+    /// Whether a node has ever lived there.
+    has_run: bool,
     dismissed: bool,
     starved: bool,
     /// The soft limit on open files that it had before it was fenced in.
@@ -48,6 +50,7 @@ impl Place {
             machine: None,
             faketime,
             process: None,
+            has_run: false,
             dismissed: false,
             starved: false,
             files_max: None,
@@ -58,6 +61,10 @@ impl Place {
 
     pub(super) fn is_running(&self) -> bool {
         self.process.is_some()
+    }
+
+    pub(super) const fn has_run(&self) -> bool {
+        self.has_run
     }
 
     pub(super) fn launch(&mut self, words: &[OsString]) -> anyhow::Result<()> {
@@ -95,6 +102,7 @@ impl Place {
             .spawn()
             .with_context(|| format!("starting {}", self.site.name))?;
         self.process = Some(child);
+        self.has_run = true;
         (self.dismissed, self.starved, self.files_max) = (false, false, None);
         Ok(())
     }
@@ -219,5 +227,27 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::ports::Ports;
+
+    #[test]
+    fn a_place_has_seen_a_node_from_its_first_start_on() {
+        let home = std::env::temp_dir().join(format!("place-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        let ports = Ports::on(Ipv4Addr::LOCALHOST.into());
+        let site = Site { number: 4, name: "n4".to_owned(), ports, home: home.clone() };
+        let mut place = Place::new(site, None);
+        assert!(!place.has_run());
+        place.launch(&["true".into()]).unwrap();
+        place.kill();
+        assert!(place.has_run() && !place.is_running());
+        fs::remove_dir_all(home).unwrap();
     }
 }
