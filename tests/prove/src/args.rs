@@ -152,6 +152,9 @@ fn summary(order: &Order, proof: &Proof) -> String {
     if !unable.is_empty() {
         line(format!("left out, because this machine cannot do them: {}", unable.join(", ")));
     }
+    for door in &campaign.doors {
+        line(format!("{}: {} of {} operations done", door.name, door.done, door.asked));
+    }
     for (name, count) in &campaign.counted {
         line(format!("{name}: {count}"));
     }

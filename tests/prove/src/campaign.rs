@@ -27,6 +27,8 @@ pub struct Campaign {
     pub faults: Vec<Fault>,
     /// Kinds of faults that were planned, and how often each happened.
     pub planned: Vec<Planned>,
+    /// Where clients asked while faults happened.
+    pub doors: Vec<Door>,
     /// What clients got done, in equal steps of time.
     pub throughput: Vec<Step>,
     /// How long one step of `throughput` is.
@@ -65,6 +67,17 @@ pub struct Planned {
     pub happened: u64,
     /// Why this machine cannot do it, if it was left out for that.
     pub unable: Option<String>,
+}
+
+/// A way into the cluster, and what came of what was asked there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// For people: `cluster ports`.
+    pub name: String,
+    /// Operations that were asked for. 0 means that it was not tested, which fails the campaign.
+    pub asked: u64,
+    /// Operations answered as done.
+    pub done: u64,
 }
 
 /// What clients got done in a step of time.

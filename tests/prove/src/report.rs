@@ -228,6 +228,7 @@ fn details(campaign: &Campaign, facts: &Facts, palette: &Palette) -> Element {
                 .with(tables::planned(campaign, palette))
                 .with(tables::counted_events(campaign)),
         )
+        .with_all(tables::doors(campaign))
         .with_all(tables::partitions(campaign, facts))
         .with(tables::all_faults(campaign, palette))
 }
@@ -249,6 +250,7 @@ pub(crate) mod tests {
             nodes: Vec::new(),
             faults: Vec::new(),
             planned: Vec::new(),
+            doors: Vec::new(),
             throughput: Vec::new(),
             step: 0,
             leaderships: Vec::new(),

@@ -15,7 +15,7 @@ use scatterhoard_check::history::{Operation, Outcome, summarize};
 use scatterhoard_ring::SlotRange;
 
 use crate::arena::{Arena, Plot};
-use crate::campaign::{Campaign, Planned};
+use crate::campaign::{Campaign, Door, Planned};
 use crate::fault::Kind;
 use crate::finish::Finish;
 use crate::machine;
@@ -122,6 +122,7 @@ pub fn run(
     };
     let planned: Vec<Planned> = order.kinds.iter().map(planned).collect();
     let complaints = complaints(target, order, &arena, &done, &planned);
+    let doors = doors(target, &arena, &history);
     let step = STEP_MS_MIN.max(done.ended_ms / STEPS_MAX);
     let campaign = Campaign {
         target: target.title(),
@@ -132,8 +133,9 @@ pub fn run(
         faults_ended: done.mended_ms,
         ended: done.ended_ms,
         nodes: arena.names(),
-        verdict: verdict::judge(&history, &planned, complaints),
+        verdict: verdict::judge(&history, &planned, &doors, complaints),
         planned,
+        doors,
         throughput: throughput::steps(&history, step, done.ended_ms),
         step,
         outages: throughput::outages(&history, &partitions, done.probed_ms),
@@ -163,6 +165,20 @@ fn complaints(
         }));
     }
     complaints
+}
+
+/// What was asked where. What is written and read beside what clients ask for is left out: it would hide a
+/// door that does not work.
+fn doors(target: &dyn Target, arena: &Arena<'_>, history: &[Operation]) -> Vec<Door> {
+    let door = |name, clients| verdict::door(name, &clients, history);
+    let all = FOLLOWERS_COUNT + LEAVERS_COUNT;
+    match arena.founders().iter().any(|site| target.any_key(site).is_some()) {
+        true => vec![
+            door("cluster ports", 0..FOLLOWERS_COUNT),
+            door("any-key ports", FOLLOWERS_COUNT..all),
+        ],
+        false => vec![door("cluster ports", 0..all)],
+    }
 }
 
 type Partitions = Vec<(u16, SlotRange)>;

@@ -8,7 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
 use sample::Shape;
-use scatterhoard_prove::campaign::{Campaign, Fault, Leadership, Outage, Planned, Step, Verdict};
+use scatterhoard_prove::campaign::{
+    Campaign, Door, Fault, Leadership, Outage, Planned, Step, Verdict,
+};
 use scatterhoard_prove::report;
 
 const HOUR: Shape = Shape { minutes: 60, nodes_count: 9, partitions_count: 64, loses: false };
@@ -278,6 +280,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn door()(name in text(), [asked, done] in [any::<u64>(), any::<u64>()]) -> Door {
+        Door { name, asked, done }
+    }
+}
+
+prop_compose! {
     fn campaign()(
         [target, replay, began, machine] in [text(), text(), text(), text()],
         nodes in vec(text(), 0..5),
@@ -286,14 +294,15 @@ prop_compose! {
         [faults_ended, ended] in [moment(), moment()],
         faults in vec(fault(), 0..60),
         planned in vec(planned(), 0..20),
+        doors in vec(door(), 0..3),
         throughput in vec(step(), 0..900),
         leaderships in vec(leadership(), 0..40),
         outages in vec(outage(), 0..40),
         verdict in verdict(),
     ) -> Campaign {
         Campaign {
-            target, seed, replay, began, machine, faults_ended, ended, nodes, faults, planned, throughput, step,
-            leaderships, outages, counted, verdict,
+            target, seed, replay, began, machine, faults_ended, ended, nodes, faults, planned, doors, throughput,
+            step, leaderships, outages, counted, verdict,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use scatterhoard_prove::campaign::{Campaign, Fault, Leadership, Outage, Planned, Step, Verdict};
+use scatterhoard_prove::campaign::{
+    Campaign, Door, Fault, Leadership, Outage, Planned, Step, Verdict,
+};
 
 /// How large a campaign is, and how it ends.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,13 @@ pub(crate) fn campaign(shape: Shape, seed: u64) -> Campaign {
         ended,
         nodes,
         planned,
+        doors: [("cluster ports", 3), ("any-key ports", 1)]
+            .map(|(name, share)| Door {
+                name: name.to_owned(),
+                asked: operations / 4 * share,
+                done: operations / 5 * share,
+            })
+            .to_vec(),
         throughput,
         step: STEP,
         counted: vec![
@@ -100,6 +109,7 @@ pub(crate) fn campaign(shape: Shape, seed: u64) -> Campaign {
 pub(crate) fn empty() -> Campaign {
     Campaign {
         planned: vec![Planned { kind: "kill".to_owned(), happened: 0, unable: None }],
+        doors: Vec::new(),
         faults: Vec::new(),
         throughput: Vec::new(),
         leaderships: Vec::new(),

@@ -190,6 +190,28 @@ pub(super) fn counted_events(campaign: &Campaign) -> Element {
     table("What happened in the cluster", &["what", "how often"], rows.collect())
 }
 
+/// What came of what was asked at each door. Nothing if no door is known.
+pub(super) fn doors(campaign: &Campaign) -> Option<Element> {
+    let rows = campaign.doors.iter().map(|door| {
+        row([
+            with_text("th", &door.name).attribute("scope", "row"),
+            number(door.asked),
+            number(door.done),
+            with_text(
+                "td",
+                match door.asked {
+                    0 => "–".to_owned(),
+                    asked => share(asked.saturating_sub(door.done), asked),
+                },
+            )
+            .class("number"),
+        ])
+    });
+    let columns = ["door", "operations asked for", "done", "share"];
+    let known = !campaign.doors.is_empty();
+    known.then(|| table("What clients asked for, and where", &columns, rows.collect()))
+}
+
 /// Every fault, in the order of its beginning.
 pub(super) fn all_faults(campaign: &Campaign, palette: &Palette) -> Element {
     let rows = campaign.faults.iter().map(|fault| {
