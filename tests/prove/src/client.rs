@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use scatterhoard_ring::Slot;
 
-use crate::resp::{Connection, Value};
+use crate::resp::{Connection, Value, encoded};
 
 /// How long a reply is waited for by default. Longer than a node lets a command wait.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -106,9 +106,8 @@ impl Client {
             };
             let Value::Error(text) = reply else { return Attempt::Answered(reply) };
             match moved(&text) {
-                // That would be no answer to what was asked.
                 Some((moved, leader)) if moved != slot || leader == addr => {
-                    return Attempt::Answered(Value::Error(format!("{text} (from {addr})")));
+                    return astray(addr, &text);
                 }
                 Some((_, leader)) if redirects < REDIRECTS_MAX => {
                     self.leaders.insert(slot, leader);
@@ -116,6 +115,83 @@ impl Client {
                 }
                 _ => return self.ended(addr, text),
             }
+        }
+    }
+
+    /// Asks for several commands at once, each with its first key as its second word: all that go to one
+    /// node in one write on one connection, in their order. Tells of each what came of it.
+    ///
+    /// What was redirected is asked again, as long as that keeps the order of what is asked of one slot: if
+    /// only some of a slot's commands were redirected, these are refused.
+    pub fn ask_together(&mut self, commands: &[Vec<&[u8]>]) -> Vec<Attempt> {
+        let slot = |command: usize| Slot::of(commands[command].get(1).copied().unwrap_or_default());
+        let mut attempts: Vec<Option<Attempt>> = vec![None; commands.len()];
+        for _ in 0..=REDIRECTS_MAX {
+            let mut batches: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
+            for command in (0..commands.len()).filter(|&it| attempts[it].is_none()) {
+                let leader = self.leaders.get(&slot(command)).copied();
+                batches.entry(leader.unwrap_or(self.seeds[self.seed])).or_default().push(command);
+            }
+            if batches.is_empty() {
+                break;
+            }
+            for (addr, batch) in batches {
+                let words: Vec<_> = batch.iter().map(|&it| commands[it].as_slice()).collect();
+                let Some(replies) = self.exchange(addr, &words) else { continue };
+                let slots: Vec<Slot> = batch.iter().map(|&it| slot(it)).collect();
+                let again = again(addr, &slots, &replies);
+                for (at, reply) in replies.into_iter().enumerate() {
+                    match again.get(&slots[at]) {
+                        Some(&leader) => {
+                            self.leaders.insert(slots[at], leader);
+                        }
+                        None => attempts[batch[at]] = Some(self.attempted(addr, slots[at], reply)),
+                    }
+                }
+            }
+        }
+        let unreached = || Attempt::Refused("no node that leads could be reached".to_owned());
+        attempts.into_iter().map(|it| it.unwrap_or_else(unreached)).collect()
+    }
+
+    /// The replies to several commands on one connection; `None` if nothing was sent. After the first that
+    /// did not come none did.
+    fn exchange(
+        &mut self,
+        addr: SocketAddr,
+        commands: &[&[&[u8]]],
+    ) -> Option<Vec<Result<Value, String>>> {
+        let Some(connection) = self.connection(addr) else {
+            self.forget(addr);
+            return None;
+        };
+        let bytes: Vec<u8> = commands.iter().flat_map(|words| encoded(words)).collect();
+        let mut lost = connection.send_raw(&bytes).err().map(|error| error.to_string());
+        let mut replies = Vec::with_capacity(commands.len());
+        for _ in commands {
+            replies.push(match &lost {
+                Some(lost) => Err(lost.clone()),
+                None => connection.receive().map_err(|error| {
+                    lost = Some(error.to_string());
+                    error.to_string()
+                }),
+            });
+        }
+        if lost.is_some() {
+            self.forget(addr);
+        }
+        Some(replies)
+    }
+
+    /// What came of a command that is not asked again.
+    fn attempted(&mut self, addr: SocketAddr, slot: Slot, reply: Result<Value, String>) -> Attempt {
+        match reply {
+            Err(lost) => Attempt::Unknown(lost),
+            Ok(Value::Error(text)) => match moved(&text) {
+                Some((of, leader)) if of != slot || leader == addr => astray(addr, &text),
+                Some(_) | None => self.ended(addr, text),
+            },
+            Ok(value) => Attempt::Answered(value),
         }
     }
 
@@ -177,8 +253,89 @@ pub fn key_in(slot: Slot, prefix: &str) -> String {
         .expect("every slot has keys")
 }
 
+/// A redirection that is no answer to what was asked.
+fn astray(addr: SocketAddr, text: &str) -> Attempt {
+    Attempt::Answered(Value::Error(format!("{text} (from {addr})")))
+}
+
+/// The slots of which all commands were redirected elsewhere than to where they were asked, and where to.
+fn again(
+    addr: SocketAddr,
+    slots: &[Slot],
+    replies: &[Result<Value, String>],
+) -> BTreeMap<Slot, SocketAddr> {
+    let leader = |slot: Slot, reply: &Result<Value, String>| match reply {
+        Ok(Value::Error(text)) => {
+            moved(text).filter(|&(of, leader)| of == slot && leader != addr).map(|(_, to)| to)
+        }
+        Ok(_) | Err(_) => None,
+    };
+    let mut all: BTreeMap<Slot, Option<SocketAddr>> = BTreeMap::new();
+    for (&slot, reply) in slots.iter().zip(replies) {
+        let to = leader(slot, reply);
+        all.entry(slot).and_modify(|known| *known = known.and(to)).or_insert(to);
+    }
+    all.into_iter().filter_map(|(slot, to)| Some((slot, to?))).collect()
+}
+
 fn moved(text: &str) -> Option<(Slot, SocketAddr)> {
     let mut words = text.strip_prefix("MOVED ")?.split(' ');
     let slot = Slot::new(words.next()?.parse().ok()?)?;
     Some((slot, words.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A node that takes one connection: reads so many commands, says this, and goes.
+    fn node(asked: usize, says: impl Fn(SocketAddr) -> String + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            let mut bytes = [0; 1024];
+            while heard.iter().filter(|&&byte| byte == b'*').count() < asked
+                || !heard.ends_with(b"\r\n")
+            {
+                let count = stream.read(&mut bytes).unwrap();
+                heard.extend_from_slice(&bytes[..count]);
+            }
+            stream.write_all(says(addr).as_bytes()).unwrap();
+        });
+        addr
+    }
+
+    const LOG: [&[u8]; 3] = [b"APPEND", b"log", b"x"];
+
+    #[test]
+    fn replies_of_a_pipeline_are_told_one_by_one_and_what_is_lost_is_in_doubt() {
+        let addr = node(3, |_| ":1\r\n-TRYAGAIN soon\r\n".to_owned());
+        let attempts = Client::new(vec![addr]).ask_together(&[LOG, LOG, LOG].map(Vec::from));
+        assert_eq!(attempts[0], Attempt::Answered(Value::Integer(1)));
+        assert_eq!(attempts[1], Attempt::Refused("TRYAGAIN soon".to_owned()));
+        assert!(matches!(attempts[2], Attempt::Unknown(_)), "{attempts:?}");
+    }
+
+    #[test]
+    fn a_pipeline_that_is_redirected_as_a_whole_is_asked_again() {
+        let leader = node(2, |_| ":1\r\n:2\r\n".to_owned());
+        let moved = format!("-MOVED {} {leader}\r\n", Slot::of(b"log"));
+        let other = node(2, move |_| moved.repeat(2));
+        let attempts = Client::new(vec![other]).ask_together(&[LOG, LOG].map(Vec::from));
+        assert_eq!(attempts, [1, 2].map(|it| Attempt::Answered(Value::Integer(it))));
+    }
+
+    #[test]
+    fn what_was_redirected_before_others_were_done_is_not_asked_again_after_them() {
+        let moved = format!("MOVED {} 127.0.0.1:1", Slot::of(b"log"));
+        let says = format!("-{moved}\r\n:1\r\n");
+        let addr = node(2, move |_| says.clone());
+        let attempts = Client::new(vec![addr]).ask_together(&[LOG, LOG].map(Vec::from));
+        assert_eq!(attempts, [Attempt::Refused(moved), Attempt::Answered(Value::Integer(1))]);
+    }
 }

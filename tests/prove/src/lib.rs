@@ -14,6 +14,7 @@ pub mod finish;
 pub mod http;
 mod machine;
 pub mod net;
+pub mod order;
 pub mod plan;
 pub mod ports;
 pub mod report;

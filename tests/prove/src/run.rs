@@ -256,6 +256,7 @@ fn ask_and_torment<'t>(
     }
     done.complaints.extend(workload.oddities());
     done.ended_ms = milliseconds(workload.begun().elapsed());
+    done.pipelined = workload.pipelined();
     done.leaderships = watch.leaderships();
     done
 }
@@ -264,7 +265,12 @@ fn ask_and_torment<'t>(
 fn mix(length: Duration) -> Mix {
     let clients = u64::from(FOLLOWERS_COUNT + LEAVERS_COUNT);
     let pause_ms = clients * milliseconds(length) / OPERATIONS_MAX;
-    Mix { pause_ms_max: PAUSE_MS_MAX.max(2 * pause_ms), chapter: Some(CHAPTER), leases: true }
+    Mix {
+        pause_ms_max: PAUSE_MS_MAX.max(2 * pause_ms),
+        chapter: Some(CHAPTER),
+        leases: true,
+        pipelines: true,
+    }
 }
 
 fn counted(
@@ -277,6 +283,7 @@ fn counted(
     let in_doubt = |it: &&Operation| it.outcome == Outcome::Unknown && !it.action.is_read();
     let counted = [
         ("changes of leaders", watch::changes(&done.leaderships)),
+        ("operations asked for in pipelines", done.pipelined),
         ("operations done", summary.done as u64),
         ("operations answered as not done", summary.refused as u64),
         ("operations in doubt", summary.unknown as u64),

@@ -7,6 +7,7 @@ use scatterhoard_check::history::{Operation, lost_writes};
 use scatterhoard_check::linear::{self, Rules};
 
 use crate::campaign::{Door, Planned, Verdict};
+use crate::order;
 
 /// How much before its deadline a key may be gone. A partition's time may run ahead of the clients' by as
 /// much as a node's wall clock may be wrong before it may not lead (250 ms), and once more for the one
@@ -34,7 +35,8 @@ pub fn rules() -> Rules {
 }
 
 /// Judges a history, and what else was found wrong. A kind of fault that was planned and did not happen is
-/// a complaint, for it was not tested; so is a door at which little was done.
+/// a complaint, for it was not tested; so is a door at which little was done. What clients put into one pipeline
+/// has to come in its order.
 #[must_use]
 pub fn judge(
     history: &[Operation],
@@ -48,6 +50,7 @@ pub fn judge(
         complaints.push(format!("not tested: {kind} was planned and never happened"));
     }
     complaints.extend(doors.iter().filter_map(untested));
+    complaints.extend(order::broken(history));
     let done = history.iter().filter(|it| is_done(it)).count();
     if done < DONE_MIN {
         complaints.push(format!("not tested: only {done} operations were answered"));
@@ -184,6 +187,21 @@ mod tests {
     fn a_campaign_in_which_nothing_was_done_fails() {
         assert!(!judged(&[]).is_good());
     }
+    #[test]
+    fn a_pipeline_that_came_out_of_order_is_a_complaint() {
+        let append = |at, place, length| {
+            let append = Action::append("order:0", order::word(1, 7, place));
+            Operation { invoked: 9000, ..done(at, append, Answer::Number(length)) }
+        };
+        // Both were under way at the same time: either may come first, but for the pipeline.
+        let mut history = fine();
+        history.extend([append(9010, 1, 6), append(9010, 0, 12)]);
+        history.push(done(9020, Action::get("order:0"), Answer::value("1.7.1,1.7.0,")));
+        let verdict = judged(&history);
+        assert_eq!(verdict.violation, None);
+        assert_eq!(verdict.complaints, ["out of order: in order:0 1.7.1 comes before 1.7.0"]);
+    }
+
     #[test]
     fn a_door_that_answers_too_little_was_not_tested() {
         let complaints = |asked, done| {

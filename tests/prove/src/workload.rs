@@ -14,8 +14,9 @@ use rand::{RngExt, SeedableRng};
 
 use crate::client::{Attempt, Client};
 use crate::finish::Finish;
+use crate::order;
 use crate::resp::Value;
-use scatterhoard_check::history::{Action, Answer, Recorder, When};
+use scatterhoard_check::history::{Action, Answer, Pending, Recorder, When};
 use scatterhoard_ring::{Slot, SlotRange};
 
 /// Keys of each kind. Few, so that clients meet on them.
@@ -24,6 +25,11 @@ const COUNTERS_COUNT: u32 = 5;
 const TEXTS_COUNT: u32 = 2;
 const PAIRS_COUNT: u32 = 2;
 const LEASES_COUNT: u32 = 4;
+const ORDERS_COUNT: u32 = 4;
+
+/// One turn of a client in so many is a pipeline, and so many commands are in one.
+const PIPELINE_AFTER: u32 = 12;
+const PIPELINED_COUNT: Range<u32> = 2..5;
 
 /// How long a probe waits for its reply before it asks another node, as an application might; and at most,
 /// where replies take their time: then it waits twice as long as the last one took, and as the last wait
@@ -56,11 +62,13 @@ pub struct Mix {
     pub chapter: Option<Duration>,
     /// Whether keys with a time to live are among them.
     pub leases: bool,
+    /// Whether clients send several commands at once now and then.
+    pub pipelines: bool,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { pause_ms_max: 12, chapter: None, leases: false }
+        Self { pause_ms_max: 12, chapter: None, leases: false, pipelines: false }
     }
 }
 
@@ -73,6 +81,7 @@ pub struct Workload {
     mix: Mix,
     over: AtomicBool,
     done: AtomicU64,
+    pipelined: AtomicU64,
     odd: Mutex<Vec<String>>,
     pulse: Option<Pulse>,
 }
@@ -88,6 +97,7 @@ impl Workload {
             mix: Mix::default(),
             over: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            pipelined: AtomicU64::new(0),
             odd: Mutex::default(),
             pulse: None,
         }
@@ -125,6 +135,12 @@ impl Workload {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// How many operations were asked for in pipelines so far.
+    #[must_use]
+    pub fn pipelined(&self) -> u64 {
+        self.pipelined.load(Ordering::Relaxed)
+    }
+
     /// When partitions took writes last, if that is noted.
     #[must_use]
     pub fn pulse(&self) -> Option<&Pulse> {
@@ -150,9 +166,15 @@ impl Workload {
         let mut client = Client::new(seeds.clone()).beginning_with(number as usize);
         let mut count = 0;
         while !self.over.load(Ordering::Relaxed) {
-            let action = self.draw(&mut rng, number, count);
-            count += 1;
-            self.perform(number, &mut client, action);
+            if self.mix.pipelines && rng.random_range(0..PIPELINE_AFTER) == 0 {
+                let actions = self.draw_pipeline(&mut rng, number, count);
+                count += u32::try_from(actions.len()).expect("a pipeline is short");
+                self.perform_together(number, &mut client, actions);
+            } else {
+                let action = self.draw(&mut rng, number, count);
+                count += 1;
+                self.perform(number, &mut client, action);
+            }
             if rng.random_range(0..RECONNECT_AFTER) == 0 {
                 client =
                     Client::new(seeds.clone()).beginning_with(rng.random_range(0..seeds.len()));
@@ -211,8 +233,29 @@ impl Workload {
         let words = words(&action);
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
         let pending = self.recorder.begin(number, action.clone(), self.now());
-        match client.ask(&words) {
-            Attempt::Answered(value) => match answer(&action, value) {
+        let attempt = client.ask(&words);
+        self.settle(&action, pending, attempt)
+    }
+
+    /// All of them at once. When a connection is lost what was not answered is in doubt.
+    fn perform_together(&self, number: u32, client: &mut Client, actions: Vec<Action>) {
+        let words: Vec<Vec<Bytes>> = actions.iter().map(words).collect();
+        let words: Vec<Vec<&[u8]>> =
+            words.iter().map(|words| words.iter().map(AsRef::as_ref).collect()).collect();
+        let begun = self.now();
+        let begin = |action: &Action| self.recorder.begin(number, action.clone(), begun);
+        let pending: Vec<Pending> = actions.iter().map(begin).collect();
+        self.pipelined.fetch_add(actions.len() as u64, Ordering::Relaxed);
+        let attempts = client.ask_together(&words);
+        for ((action, pending), attempt) in actions.iter().zip(pending).zip(attempts) {
+            self.settle(action, pending, attempt);
+        }
+    }
+
+    /// Notes what came of an operation. Whether it was answered.
+    fn settle(&self, action: &Action, pending: Pending, attempt: Attempt) -> bool {
+        match attempt {
+            Attempt::Answered(value) => match answer(action, value) {
                 Ok(answer) => {
                     let now = self.now();
                     pending.done(answer, now);
@@ -283,6 +326,17 @@ impl Workload {
             87..91 => Action::get_many([left, right]),
             _ => Action::set(format!("once:{value}"), value),
         }
+    }
+    /// The next pipeline: anything, or words that have to come in their order and a look at them.
+    fn draw_pipeline(&self, rng: &mut StdRng, number: u32, count: u32) -> Vec<Action> {
+        let length = rng.random_range(PIPELINED_COUNT);
+        if rng.random() {
+            return (0..length).map(|place| self.draw(rng, number, count + place)).collect();
+        }
+        let key = rng.random_range(0..ORDERS_COUNT);
+        let key = format!("{}{key}{}", order::PREFIX, self.chapter());
+        let append = |place| Action::append(key.clone(), order::word(number, count, place));
+        (0..length).map(append).chain([Action::get(key.clone())]).collect()
     }
 }
 

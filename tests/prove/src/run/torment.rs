@@ -40,6 +40,8 @@ pub(super) struct Done {
     pub(super) complaints: Vec<String>,
     pub(super) leaderships: Vec<Leadership>,
     pub(super) tally: Tally,
+    /// Operations that were asked for in pipelines.
+    pub(super) pipelined: u64,
     /// Nodes that ended for want of memory.
     pub(super) starved: u64,
     /// Nodes that ended because the others had given them up.
