@@ -63,6 +63,7 @@ impl Machine for StoreMachine {
 
     fn install(&self, staged: Box<dyn Any>) {
         *self.store.lock() = *staged.downcast().expect("a store stages a store");
+        self.stats.installed_snapshot();
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn text(core: &Core) -> String {
         "Keys forgotten at their deadline.",
         stats.expired_count(),
     );
+    replicas(&mut page, core);
     page.counter("hoard_net_input_bytes_total", "Bytes from clients.", stats.bytes_in());
     page.counter("hoard_net_output_bytes_total", "Bytes to clients.", stats.bytes_out());
     page.counter(
@@ -61,8 +62,36 @@ pub(crate) fn text(core: &Core) -> String {
     );
     page.gauge("hoard_memory_max_bytes", "maxmemory; 0: no limit.", core.settings.maxmemory());
     commands(&mut page, core);
+    errors(&mut page, core);
     partitions(&mut page, core);
     page.0
+}
+
+/// What replicas could not do by themselves.
+fn replicas(page: &mut Page, core: &Core) {
+    let stats = &core.stats;
+    page.counter(
+        "hoard_leases_lost_total",
+        "Leases that ended between a read and its answer.",
+        stats.leases_lost_count(),
+    );
+    page.counter(
+        "hoard_reads_confirmed_total",
+        "Reads that a quorum confirmed, for want of a lease.",
+        stats.reads_confirmed_count(),
+    );
+    page.counter(
+        "hoard_snapshots_installed_total",
+        "Snapshots that replicas here took over from others.",
+        stats.snapshots_count(),
+    );
+}
+
+fn errors(page: &mut Page, core: &Core) {
+    page.family("hoard_errors_total", "counter", "Errors that clients were sent, by first word.");
+    for (code, count) in core.stats.errors() {
+        page.labelled("hoard_errors_total", &[("error", code.word())], count);
+    }
 }
 
 fn commands(page: &mut Page, core: &Core) {

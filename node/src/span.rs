@@ -142,7 +142,7 @@ pub(crate) async fn put_slot_count(core: &Core, slot: Slot, reply: &mut Encoder<
         None => Ok(0),
         Some(partition) => {
             let by = Instant::now() + PATIENCE;
-            piece::read(partition, by, |store, _| store.count_in_slot(slot)).await
+            piece::read(core, partition, by, |store, _| store.count_in_slot(slot)).await
         }
     };
     match counted {
@@ -158,7 +158,7 @@ pub(crate) async fn put_slot_keys(core: &Core, slot: Slot, count: usize, reply: 
         None => Ok(Vec::new()),
         Some(partition) => {
             let by = Instant::now() + PATIENCE;
-            let keys = piece::read(partition, by, |store, time| {
+            let keys = piece::read(core, partition, by, |store, time| {
                 store.keys_in_slot(slot, count, time).into_iter().map(<[u8]>::to_vec).collect()
             });
             keys.await

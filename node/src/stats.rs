@@ -34,6 +34,9 @@ pub(crate) struct Stats {
     bytes_out: AtomicU64,
     evicted: AtomicU64,
     expired: AtomicU64,
+    leases_lost: AtomicU64,
+    reads_confirmed: AtomicU64,
+    snapshots: AtomicU64,
     samples: Mutex<Samples>,
     pub(crate) slow_log: SlowLog,
     pub(crate) spikes: Spikes,
@@ -88,6 +91,9 @@ impl Default for Stats {
             bytes_out: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            leases_lost: AtomicU64::new(0),
+            reads_confirmed: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
             samples: Mutex::default(),
             slow_log: SlowLog::default(),
             spikes: Spikes::default(),
@@ -156,6 +162,21 @@ impl Stats {
         self.expired.fetch_add(keys, Ordering::Relaxed);
     }
 
+    /// Counts a lease that ended between a read and its answer.
+    pub(crate) fn lost_lease(&self) {
+        self.leases_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a read that a quorum confirmed, because there was no lease to read under.
+    pub(crate) fn confirmed_read(&self) {
+        self.reads_confirmed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a snapshot that a replica took over from another.
+    pub(crate) fn installed_snapshot(&self) {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes a sample, from which rates follow.
     pub(crate) fn sample(&self) {
         let totals = self.totals();
@@ -221,6 +242,18 @@ impl Stats {
         self.expired.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn leases_lost_count(&self) -> u64 {
+        self.leases_lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reads_confirmed_count(&self) -> u64 {
+        self.reads_confirmed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn snapshots_count(&self) -> u64 {
+        self.snapshots.load(Ordering::Relaxed)
+    }
+
     /// How often each error was sent, those that never were left out.
     pub(crate) fn errors(&self) -> impl Iterator<Item = (ErrorCode, u64)> {
         let count = |code: ErrorCode| self.errors[code as usize].load(Ordering::Relaxed);
@@ -232,7 +265,15 @@ impl Stats {
     pub(crate) fn reset(&self) {
         self.commands.reset();
         self.keyspace.reset();
-        let all = [&self.bytes_in, &self.bytes_out, &self.evicted, &self.expired];
+        let all = [
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.evicted,
+            &self.expired,
+            &self.leases_lost,
+            &self.reads_confirmed,
+            &self.snapshots,
+        ];
         for counter in all.into_iter().chain(&self.errors) {
             counter.store(0, Ordering::Relaxed);
         }
@@ -306,6 +347,20 @@ mod tests {
         assert_eq!((stats.hits(), stats.misses()), (3, 2));
         stats.reset();
         assert_eq!((stats.hits(), stats.misses()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_leader_had_to_do_for_its_reads_is_counted() {
+        let stats = Stats::default();
+        stats.lost_lease();
+        stats.confirmed_read();
+        stats.confirmed_read();
+        stats.installed_snapshot();
+        let counts =
+            || (stats.leases_lost_count(), stats.reads_confirmed_count(), stats.snapshots_count());
+        assert_eq!(counts(), (1, 2, 1));
+        stats.reset();
+        assert_eq!(counts(), (0, 0, 0));
     }
 
     #[test]

@@ -260,9 +260,11 @@ impl Patience {
                         return Some(self.held(served));
                     }
                     probe::saw(|| Event::LeaseLost { of });
+                    self.core.stats.lost_lease();
                 }
                 let by = (now + PATIENCE).min(self.end);
                 partition.read_index(by).await.ok()?;
+                self.core.stats.confirmed_read();
                 probe::at(Point::AfterReadIndex).await;
                 probe::saw(|| Event::Answered { of, by_lease: false });
                 Some(self.held(self.read_now(partition, slot, read)))

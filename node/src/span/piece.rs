@@ -26,17 +26,17 @@ pub(super) async fn answer(
 ) -> Result<Answer, Missing> {
     match question {
         Question::Count => {
-            let count = read(partition, by, |store, _| store.keys_count() as u64);
+            let count = read(core, partition, by, |store, _| store.keys_count() as u64);
             count.await.map(Answer::Count)
         }
         Question::Page { cursor, count, pattern } => {
-            let page = read(partition, by, |store, time| {
+            let page = read(core, partition, by, |store, time| {
                 page(store, *cursor, *count, &Glob::new(pattern), time)
             });
             page.await
         }
         Question::Random { roll } => {
-            let key = read(partition, by, |store, time| {
+            let key = read(core, partition, by, |store, time| {
                 store.random_key(*roll, time).map(<[u8]>::to_vec)
             });
             key.await.map(Answer::Random)
@@ -48,6 +48,7 @@ pub(super) async fn answer(
 /// Reads the store of a partition that is led here, linearizably: under the lease, or confirmed by a
 /// quorum.
 pub(super) async fn read<T>(
+    core: &Core,
     partition: &Partition,
     by: Instant,
     look: impl Fn(&Store, UnixMillis) -> T,
@@ -61,8 +62,10 @@ pub(super) async fn read<T>(
             return Ok(seen);
         }
         probe::saw(|| Event::LeaseLost { of });
+        core.stats.lost_lease();
     }
     partition.read_index(by).await.map_err(|_| Missing::NotDone)?;
+    core.stats.confirmed_read();
     probe::at(Point::AfterReadIndex).await;
     probe::saw(|| Event::Answered { of, by_lease: false });
     Ok(look(&partition.store.lock(), partition.time(Instant::now())))

@@ -168,6 +168,9 @@ impl Stage {
                 true => Event::Answered { of, by_lease: true },
                 false => Event::LeaseLost { of },
             });
+            if !holds {
+                self.core.stats.lost_lease();
+            }
             holds
         };
         self.leases.iter().map(holds).collect()
