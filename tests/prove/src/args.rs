@@ -155,6 +155,10 @@ fn summary(order: &Order, proof: &Proof) -> String {
     for door in &campaign.doors {
         line(format!("{}: {} of {} operations done", door.name, door.done, door.asked));
     }
+    line("what came of it:".to_owned());
+    for (name, count) in &campaign.came {
+        line(format!("  {name}: {count}"));
+    }
     for (name, count) in &campaign.counted {
         line(format!("{name}: {count}"));
     }

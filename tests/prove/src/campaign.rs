@@ -37,7 +37,10 @@ pub struct Campaign {
     pub leaderships: Vec<Leadership>,
     /// When a partition did not take writes.
     pub outages: Vec<Outage>,
-    /// What happened in the cluster, and how often: leader changes, snapshots installed, answers in doubt …
+    /// What came of the faults in the cluster, and how often: leader changes, snapshots installed, leases lost,
+    /// writes in doubt …
+    pub came: Vec<(String, u64)>,
+    /// What else was counted: operations, packets.
     pub counted: Vec<(String, u64)>,
     /// What it comes to.
     pub verdict: Verdict,

@@ -226,9 +226,14 @@ fn details(campaign: &Campaign, facts: &Facts, palette: &Palette) -> Element {
             element("div")
                 .class("pair")
                 .with(tables::planned(campaign, palette))
-                .with(tables::counted_events(campaign)),
+                .with(tables::what_came(campaign)),
         )
-        .with_all(tables::doors(campaign))
+        .with(
+            element("div")
+                .class("pair")
+                .with(tables::counted_else(campaign))
+                .with_all(tables::doors(campaign)),
+        )
         .with_all(tables::partitions(campaign, facts))
         .with(tables::all_faults(campaign, palette))
 }
@@ -255,6 +260,7 @@ pub(crate) mod tests {
             step: 0,
             leaderships: Vec::new(),
             outages: Vec::new(),
+            came: Vec::new(),
             counted: Vec::new(),
             verdict: Verdict {
                 operations: 0,

@@ -139,7 +139,8 @@ pub fn run(
         throughput: throughput::steps(&history, step, done.ended_ms),
         step,
         outages: throughput::outages(&history, &partitions, done.probed_ms),
-        counted: counted(target, &arena, &history, &done),
+        came: came(target, &arena, &history, &done),
+        counted: counted(&history, &done),
         leaderships: done.leaderships,
         faults: done.faults,
     };
@@ -257,6 +258,7 @@ fn ask_and_torment<'t>(
     done.complaints.extend(workload.oddities());
     done.ended_ms = milliseconds(workload.begun().elapsed());
     done.pipelined = workload.pipelined();
+    done.counted = watch.counted();
     done.leaderships = watch.leaderships();
     done
 }
@@ -273,34 +275,44 @@ fn mix(length: Duration) -> Mix {
     }
 }
 
-fn counted(
+/// What came of the faults: as the watch saw it, as clients were told, as nodes count it, and as their logs
+/// tell it.
+fn came(
     target: &dyn Target,
     arena: &Arena<'_>,
     history: &[Operation],
     done: &Done,
 ) -> Vec<(String, u64)> {
-    let summary = summarize(history);
     let in_doubt = |it: &&Operation| it.outcome == Outcome::Unknown && !it.action.is_read();
-    let counted = [
+    let mut came = named([
         ("changes of leaders", watch::changes(&done.leaderships)),
+        ("writes in doubt to clients", history.iter().filter(in_doubt).count() as u64),
+        ("nodes that ended for want of memory", done.starved),
+        ("nodes that ended because they had been given up", done.given_up),
+    ]);
+    add(&mut came, done.counted.clone());
+    for log in arena.logs().values() {
+        add(&mut came, target.counts(log));
+    }
+    came
+}
+
+fn counted(history: &[Operation], done: &Done) -> Vec<(String, u64)> {
+    let summary = summarize(history);
+    named([
         ("operations asked for in pipelines", done.pipelined),
         ("operations done", summary.done as u64),
         ("operations answered as not done", summary.refused as u64),
         ("operations in doubt", summary.unknown as u64),
-        ("writes in doubt", history.iter().filter(in_doubt).count() as u64),
         ("packets handed on", done.tally.passed + done.tally.doubled),
         ("packets dropped", done.tally.dropped),
         ("packets late", done.tally.late),
         ("packets that came twice", done.tally.doubled),
-        ("nodes that ended for want of memory", done.starved),
-        ("nodes that ended because they had been given up", done.given_up),
-    ];
-    let mut counted: Vec<(String, u64)> =
-        counted.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-    for log in arena.logs().values() {
-        add(&mut counted, target.counts(log));
-    }
-    counted
+    ])
+}
+
+fn named<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
+    counts.map(|(name, count)| (name.to_owned(), count)).to_vec()
 }
 
 /// Adds counts under the names that are there, and those that are not at the end.

@@ -95,6 +95,17 @@ pub struct View {
     pub leads: Vec<Lead>,
     /// What the wall clock of its machine says, in milliseconds since 1970, if it tells.
     pub wall_clock_ms: Option<u64>,
+    /// What it has counted, if it counts.
+    pub counters: Option<Counters>,
+}
+
+/// What a node has counted since its process was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// For how many seconds the process has lived: less than before means that it is another.
+    pub uptime_s: u64,
+    /// What was counted, under names for people, and how often.
+    pub counts: Vec<(String, u64)>,
 }
 
 /// A node leads a partition.

@@ -1,7 +1,7 @@
 //! Asks all nodes all the time what they see, each in a thread of its own, so that one that does not answer
 //! hides nothing of the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 
 use crate::campaign::Leadership;
-use crate::target::{Lead, Site, Target, View};
+use crate::target::{Counters, Lead, Site, Target, View};
 
 /// Pause between two questions to a node.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -25,6 +25,15 @@ pub struct Watch<'a> {
     begun: OnceLock<Instant>,
     seen: Mutex<Vec<Seen>>,
     leaderships: Mutex<Vec<Leadership>>,
+    sums: Mutex<Sums>,
+}
+
+/// What nodes have counted, summed over all of them and over all their lives. What a process counted after it
+/// was asked last is lost with it.
+#[derive(Debug, Default)]
+struct Sums {
+    last: BTreeMap<usize, Counters>,
+    sums: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,10 +59,11 @@ impl<'a> Watch<'a> {
             sites,
             begun: OnceLock::new(),
             leaderships: Mutex::default(),
+            sums: Mutex::default(),
         }
     }
 
-    /// Notes leaderships from now on, in milliseconds since then.
+    /// Notes leaderships, and what nodes count, from now on, in milliseconds since then.
     pub fn begin(&self, begun: Instant) {
         let _once = self.begun.set(begun);
     }
@@ -66,6 +76,9 @@ impl<'a> Watch<'a> {
             let view = self.target.view(site);
             if let Ok(view) = &view {
                 self.note(node, &view.leads);
+                if let Some(counters) = &view.counters {
+                    self.sums.lock().note(node, counters, self.begun.get().is_some());
+                }
             }
             self.seen.lock()[node - 1] = Seen { at, at_wall, view };
             thread::sleep(PAUSE);
@@ -112,10 +125,30 @@ impl<'a> Watch<'a> {
         leaderships
     }
 
+    /// What nodes have counted since the beginning.
+    pub fn counted(&self) -> Vec<(String, u64)> {
+        self.sums.lock().sums.clone().into_iter().collect()
+    }
+
     fn note(&self, node: usize, leads: &[Lead]) {
         let Some(begun) = self.begun.get() else { return };
         let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         note(&mut self.leaderships.lock(), node, leads, now);
+    }
+}
+
+impl Sums {
+    /// Adds what a node has counted since it was asked last, if it `has_begun` to matter.
+    fn note(&mut self, node: usize, counters: &Counters, has_begun: bool) {
+        let last = self.last.insert(node, counters.clone());
+        let last = last.filter(|last| last.uptime_s <= counters.uptime_s).unwrap_or_default();
+        for (name, count) in &counters.counts {
+            let before = last.counts.iter().find(|(known, _)| known == name);
+            let before = before.map_or(0, |&(_, before)| before);
+            // Less than before is another life, too.
+            let more = count.checked_sub(before).unwrap_or(*count);
+            *self.sums.entry(name.clone()).or_default() += if has_begun { more } else { 0 };
+        }
     }
 }
 
@@ -163,5 +196,20 @@ mod tests {
             [(1, 7, 100, 300), (2, 8, 900, 900), (1, 9, 1200, 1200), (2, 8, 5000, 5000)]
         );
         assert_eq!(changes(&leaderships), 2, "what was out of sight for a while is no change");
+    }
+    #[test]
+    fn counts_are_summed_over_nodes_and_over_their_lives() {
+        let mut sums = Sums::default();
+        let mut note = |node, uptime_s, count, has_begun| {
+            let counts = vec![("leases lost".to_owned(), count)];
+            sums.note(node, &Counters { uptime_s, counts }, has_begun);
+            sums.sums["leases lost"]
+        };
+        assert_eq!(note(1, 5, 10, false), 0, "what was before does not count");
+        assert_eq!(note(1, 6, 12, true), 2);
+        assert_eq!(note(2, 1, 5, true), 7, "another node");
+        assert_eq!(note(1, 1, 15, true), 22, "another life, though it has counted more");
+        assert_eq!(note(1, 1, 4, true), 26, "and another");
+        assert_eq!(note(1, 2, 4, true), 26);
     }
 }

@@ -279,6 +279,10 @@ prop_compose! {
     }
 }
 
+fn counts() -> impl Strategy<Value = Vec<(String, u64)>> {
+    vec((text(), any::<u64>()), 0..4)
+}
+
 prop_compose! {
     fn door()(name in text(), [asked, done] in [any::<u64>(), any::<u64>()]) -> Door {
         Door { name, asked, done }
@@ -289,7 +293,7 @@ prop_compose! {
     fn campaign()(
         [target, replay, began, machine] in [text(), text(), text(), text()],
         nodes in vec(text(), 0..5),
-        counted in vec((text(), any::<u64>()), 0..4),
+        [came, counted] in [counts(), counts()],
         [seed, step] in [number(), number()],
         [faults_ended, ended] in [moment(), moment()],
         faults in vec(fault(), 0..60),
@@ -302,7 +306,7 @@ prop_compose! {
     ) -> Campaign {
         Campaign {
             target, seed, replay, began, machine, faults_ended, ended, nodes, faults, planned, doors, throughput,
-            step, leaderships, outages, counted, verdict,
+            step, leaderships, outages, came, counted, verdict,
         }
     }
 }

@@ -182,12 +182,21 @@ pub(super) fn share(out: u64, ended: u64) -> String {
     if out > 0 && share > 99.99 { "99.99 %".to_owned() } else { format!("{share:.2} %") }
 }
 
-/// What happened in the cluster, and how often.
-pub(super) fn counted_events(campaign: &Campaign) -> Element {
-    let rows = campaign.counted.iter().map(|(what, times)| {
+/// What came of the faults, and how often.
+pub(super) fn what_came(campaign: &Campaign) -> Element {
+    counts("What came of it", &campaign.came)
+}
+
+/// What else was counted.
+pub(super) fn counted_else(campaign: &Campaign) -> Element {
+    counts("What else was counted", &campaign.counted)
+}
+
+fn counts(caption: &str, counts: &[(String, u64)]) -> Element {
+    let rows = counts.iter().map(|(what, times)| {
         row([with_text("th", what).attribute("scope", "row"), number(*times)])
     });
-    table("What happened in the cluster", &["what", "how often"], rows.collect())
+    table(caption, &["what", "how often"], rows.collect())
 }
 
 /// What came of what was asked at each door. Nothing if no door is known.

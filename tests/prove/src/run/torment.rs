@@ -40,6 +40,8 @@ pub(super) struct Done {
     pub(super) complaints: Vec<String>,
     pub(super) leaderships: Vec<Leadership>,
     pub(super) tally: Tally,
+    /// What nodes counted.
+    pub(super) counted: Vec<(String, u64)>,
     /// Operations that were asked for in pipelines.
     pub(super) pipelined: u64,
     /// Nodes that ended for want of memory.

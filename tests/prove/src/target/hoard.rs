@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use scatterhoard_ring::SlotRange;
 use serde::Deserialize;
 
-use super::{Lead, Site, Target, View};
+use super::{Counters, Lead, Site, Target, View};
 use crate::fault::Kind;
 use crate::http;
 
@@ -25,6 +25,13 @@ const TOLD: [(&str, &str); 8] = [
     ("memberships of groups changed", "membership changed"),
     ("wrong wall clocks noticed", "this node's wall clock is wrong"),
     ("partitions founded anew", "the partition is founded anew here"),
+];
+
+/// What is counted by nodes themselves, and under which name their metrics have it.
+const METRICS: [(&str, &str); 3] = [
+    ("leases lost between a read and its answer", "hoard_leases_lost_total"),
+    ("reads confirmed by a quorum, for want of a lease", "hoard_reads_confirmed_total"),
+    ("answers in doubt that nodes gave", "hoard_errors_total{error=\"INDOUBT\"}"),
 ];
 
 /// What a node never says if all is as it should be.
@@ -125,7 +132,9 @@ impl Target for Hoard {
         let members = status.members.iter().filter(|member| member.alive).count();
         let led = status.partitions.iter().filter(|it| it.leader.as_ref() == Some(&status.name));
         let leads = led.filter_map(|it| Some(Lead { partition: it.id, term: it.term? })).collect();
-        Ok(View { lacks, members, leads, wall_clock_ms: status.wall_clock_ms })
+        let metrics = http::get(site.ports.http(), "/metrics").ok();
+        let counters = metrics.and_then(|metrics| counters(&metrics.body));
+        Ok(View { lacks, members, leads, wall_clock_ms: status.wall_clock_ms, counters })
     }
 
     fn partitions(&self, founders: &[Site]) -> Result<Vec<(u16, SlotRange)>, String> {
@@ -178,5 +187,35 @@ impl Target for Hoard {
     fn counts(&self, log: &str) -> Vec<(String, u64)> {
         let count = |text: &str| log.lines().filter(|line| line.contains(text)).count() as u64;
         TOLD.iter().map(|&(name, text)| (name.to_owned(), count(text))).collect()
+    }
+}
+
+/// What a node's metrics say; `None` if they do not even say for how long it has lived.
+fn counters(metrics: &str) -> Option<Counters> {
+    let value = |name: &str| {
+        let mut values =
+            metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next()?.parse::<u64>().ok()
+    };
+    // A family without a value yet has not been counted once.
+    let count = |&(name, metric): &(&str, &str)| (name.to_owned(), value(metric).unwrap_or(0));
+    let uptime_s = value("hoard_uptime_seconds")?;
+    Some(Counters { uptime_s, counts: METRICS.iter().map(count).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_among_all_metrics() {
+        let metrics = "# TYPE hoard_uptime_seconds gauge\nhoard_uptime_seconds 7\n\
+                       hoard_reads_confirmed_total 3\nhoard_leases_lost_total 1\n\
+                       hoard_errors_total{error=\"MOVED\"} 9\nhoard_errors_total{error=\"INDOUBT\"} 4\n";
+        let found = counters(metrics).unwrap();
+        let counts: Vec<u64> = found.counts.iter().map(|&(_, count)| count).collect();
+        assert_eq!((found.uptime_s, counts), (7, vec![1, 3, 4]));
+        assert_eq!(counters("hoard_uptime_seconds 0\n").unwrap().counts[2].1, 0);
+        assert_eq!(counters("not found"), None);
     }
 }

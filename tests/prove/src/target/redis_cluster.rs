@@ -197,7 +197,8 @@ impl Target for RedisCluster {
             .map(|(partition, _)| Lead { partition, term: myself.epoch });
         let members = nodes.iter().filter(|node| node.is_reached).count();
         let leads = leads.collect();
-        Ok(View { lacks, members, leads, wall_clock_ms: Self::wall_clock_ms(site) })
+        let wall_clock_ms = Self::wall_clock_ms(site);
+        Ok(View { lacks, members, leads, wall_clock_ms, counters: None })
     }
 
     fn partitions(&self, _founders: &[Site]) -> Result<Vec<(u16, SlotRange)>, String> {
