@@ -102,13 +102,15 @@ pub(crate) async fn serve(core: Arc<Core>) {
             biased;
             () = core.shutdown.cancelled() => return,
             () = core.departed.cancelled() => return,
+            () = core.wall.known(), if !core.wall.is_known() => {}
             changed = tables.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(ASK_AGAIN) => {}
         }
     }
 }
 
-/// Opens what the table gives us and is not open yet. Fresh replicas wait for their leader.
+/// Opens what the table gives us and is not open yet; partitions once the time is known: whoever came to lead one
+/// without would stamp its log with whatever its own clock shows. Fresh replicas wait for their leader.
 pub(crate) async fn open_missing(core: &Arc<Core>, table: &Arc<Table>) {
     let wanted: Vec<_> = table.replicas_on(core.node).collect();
     for (group, generation, replica) in wanted {
@@ -120,6 +122,7 @@ pub(crate) async fn open_missing(core: &Arc<Core>, table: &Arc<Table>) {
                 let council = Council::empty(core.tables.clone());
                 open_council(core, table, generation, replica, council).await;
             }
+            GroupId::Partition(_) if !core.wall.is_known() => {}
             GroupId::Partition(partition) => {
                 if table.partitions.get(&partition).is_some_and(|it| it.founder == replica)
                     && generation > Generation::new(1)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use scatterhoard_store::UnixMillis;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Where wall time comes from: the system, or a simulation.
 pub trait WallClock: Send + Sync + 'static {
@@ -28,39 +29,83 @@ impl WallClock for SystemClock {
 /// Wall time as the members agree on it: the median of their clocks when last measured, and monotonic
 /// time since. A clock that jumps, or is wrong, then neither expires keys early nor keeps them for ever,
 /// wherever leadership goes.
+///
+/// A process that has just begun has only its own clock, which may be wrong. It must serve no partition until the
+/// time is *known*: to whoever founds a cluster, since its clock is then the cluster's; to others from a median that
+/// outvotes one wrong clock, or from a member that knows it.
 pub(crate) struct MeasuredClock {
     own: Arc<dyn WallClock>,
-    /// What the time was when it was last measured. Until then our own clock is all there is.
+    /// What the time was when it was last measured, and when that was.
     measured: Mutex<Option<(Instant, UnixMillis)>>,
+    known: CancellationToken,
+}
+
+/// What a member's clock shows, and what it takes for the time, if it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) own: UnixMillis,
+    pub(crate) agreed: Option<UnixMillis>,
 }
 
 impl MeasuredClock {
     pub(crate) fn new(own: Arc<dyn WallClock>) -> Self {
-        Self { own, measured: Mutex::new(None) }
+        Self { own, measured: Mutex::new(None), known: CancellationToken::new() }
     }
 
-    /// Our own clock, right or wrong.
-    pub(crate) fn own(&self) -> UnixMillis {
-        self.own.now()
+    /// What this node's clock shows, right or wrong, and what it takes for the time.
+    pub(crate) fn shown(&self, now: Instant) -> Shown {
+        Shown { own: self.own.now(), agreed: self.at(now) }
     }
 
-    /// Takes what was measured: what each other member's clock shows at `now`. Answers with how far the
-    /// agreed time is ahead of our clock, in milliseconds.
+    /// Whether the time is known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.is_cancelled()
+    }
+
+    /// Waits until the time is known.
+    pub(crate) async fn known(&self) {
+        self.known.cancelled().await;
+    }
+
+    /// From now on our own clock is what the cluster goes by: it begins here.
+    pub(crate) fn found(&self, now: Instant) {
+        self.agree(now, self.own.now());
+    }
+
+    /// Takes what was measured: what the clocks of other members show at `now`, of so many members in all. Answers
+    /// with how far the agreed time is ahead of our clock, in milliseconds, if the time is known.
     ///
     /// Not how far they are ahead of ours: that means something else as soon as ours has jumped.
     ///
     /// Of an even number of clocks the middle two may be apart, and nobody knows which is right: then
-    /// what was agreed before stands, as far as it lies between them. With nobody else to ask, it
-    /// stands altogether.
-    pub(crate) fn measured(&self, now: Instant, others: &[UnixMillis]) -> i64 {
+    /// what was agreed before stands, as far as it lies between them; here, or with whoever knows. With nobody
+    /// else to ask, it stands altogether. If nobody at all knows, and all are there, the earlier one counts.
+    pub(crate) fn measured(
+        &self,
+        now: Instant,
+        others: &[Shown],
+        members_count: usize,
+    ) -> Option<i64> {
         let own = self.own.now();
-        let before = self.at(now).unwrap_or(own);
-        let mut clocks = [others, &[own]].concat();
+        let mut clocks: Vec<_> = others.iter().map(|other| other.own).chain([own]).collect();
         clocks.sort_unstable();
         let (lower, upper) = (clocks[(clocks.len() - 1) / 2], clocks[clocks.len() / 2]);
-        let agreed = if others.is_empty() { before } else { before.clamp(lower, upper) };
-        *self.measured.lock() = Some((now, agreed));
-        signed(agreed) - signed(own)
+        let mut told: Vec<_> = others.iter().filter_map(|other| other.agreed).collect();
+        told.sort_unstable();
+        let before = self.at(now).or_else(|| told.get(told.len() / 2).copied());
+        let agreed = match before {
+            Some(before) if others.is_empty() => before,
+            Some(before) => before.clamp(lower, upper),
+            None if clocks.len() >= MEDIAN_COUNT_MIN || clocks.len() >= members_count => lower,
+            None => return None,
+        };
+        self.agree(now, agreed);
+        Some(signed(agreed) - signed(own))
+    }
+
+    fn agree(&self, now: Instant, time: UnixMillis) {
+        *self.measured.lock() = Some((now, time));
+        self.known.cancel();
     }
 
     fn at(&self, now: Instant) -> Option<UnixMillis> {
@@ -69,6 +114,9 @@ impl MeasuredClock {
         Some(time.plus(u64::try_from(since).unwrap_or(u64::MAX)))
     }
 }
+
+/// Clocks of which one may be wrong.
+const MEDIAN_COUNT_MIN: usize = 3;
 
 impl WallClock for MeasuredClock {
     fn now(&self) -> UnixMillis {
@@ -147,39 +195,75 @@ mod tests {
         (Arc::clone(&own), MeasuredClock::new(own))
     }
 
-    fn shown(clocks_ms: &[u64]) -> Vec<UnixMillis> {
-        clocks_ms.iter().copied().map(UnixMillis::new).collect()
+    /// What nodes show that do not know the time.
+    fn shown(clocks_ms: &[u64]) -> Vec<Shown> {
+        let unsure = |&ms: &u64| Shown { own: UnixMillis::new(ms), agreed: None };
+        clocks_ms.iter().map(unsure).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_wrong_clock_of_three_is_outvoted() {
         let (_, ours) = clocks(1_000_000);
         let another_wrong = shown(&[1_000_005, 4_600_000]);
-        assert_eq!(ours.measured(Instant::now(), &another_wrong), 5);
+        assert_eq!(ours.measured(Instant::now(), &another_wrong, 3), Some(5));
         let (_, ours) = clocks(1_000_000);
         let ours_wrong = shown(&[400_000, 399_996]);
-        assert_eq!(ours.measured(Instant::now(), &ours_wrong), -600_000);
+        assert_eq!(ours.measured(Instant::now(), &ours_wrong, 3), Some(-600_000));
         assert_eq!(ours.now().millis(), 400_000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_jump_between_two_measurements_changes_nothing() {
         let (own, ours) = clocks(1_000_000);
-        ours.measured(Instant::now(), &shown(&[1_000_000; 2]));
+        ours.measured(Instant::now(), &shown(&[1_000_000; 2]), 3);
         own.0.store(8_200_000, Ordering::SeqCst);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!(ours.now().millis(), 1_001_000);
-        assert_eq!(ours.measured(Instant::now(), &shown(&[1_001_000; 2])), -7_199_000);
+        let others = shown(&[1_001_000; 2]);
+        assert_eq!(ours.measured(Instant::now(), &others, 3), Some(-7_199_000));
         assert_eq!(ours.now().millis(), 1_001_000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_two_clocks_that_differ_the_one_that_was_right_stands() {
         let (own, ours) = clocks(1_000_000);
-        ours.measured(Instant::now(), &shown(&[1_000_000; 2]));
+        ours.measured(Instant::now(), &shown(&[1_000_000; 2]), 3);
         own.0.store(8_200_000, Ordering::SeqCst);
-        assert_eq!(ours.measured(Instant::now(), &shown(&[1_000_000])), -7_200_000);
-        assert_eq!(ours.measured(Instant::now(), &[]), -7_200_000, "with nobody to ask, too");
+        assert_eq!(ours.measured(Instant::now(), &shown(&[1_000_000]), 3), Some(-7_200_000));
+        let alone = ours.measured(Instant::now(), &[], 3);
+        assert_eq!(alone, Some(-7_200_000), "with nobody to ask, too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_begun_asks_until_somebody_knows() {
+        let (_, ours) = clocks(8_200_000);
+        let now = Instant::now();
+        assert_eq!(ours.measured(now, &[], 3), None);
+        assert_eq!(ours.measured(now, &shown(&[1_000_000]), 3), None, "it could be either");
+        assert!(!ours.is_known());
+        // A clock that is wrong, too, but its node knows.
+        let knows =
+            Shown { own: UnixMillis::new(9_000_000), agreed: Some(UnixMillis::new(1_000_000)) };
+        ours.measured(now, &[knows, shown(&[1_000_000])[0]], 3);
+        assert_eq!(ours.now().millis(), 8_200_000, "the median of three is what they show");
+
+        let (_, ours) = clocks(1_000_001);
+        ours.measured(now, &[knows], 3);
+        assert_eq!(ours.now().millis(), 1_000_001, "as far as it lies between both");
+        assert!(ours.is_known());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_known_to_who_founds_and_to_all_if_all_are_there() {
+        let (_, founder) = clocks(1_000_000);
+        founder.found(Instant::now());
+        assert!(founder.is_known());
+        let (_, alone) = clocks(1_000_000);
+        assert_eq!(alone.measured(Instant::now(), &[], 1), Some(0));
+        let (_, one) = clocks(1_000_000);
+        let (_, other) = clocks(1_000_900);
+        assert_eq!(one.measured(Instant::now(), &shown(&[1_000_900]), 2), Some(0));
+        assert_eq!(other.measured(Instant::now(), &shown(&[1_000_000]), 2), Some(-900));
     }
 
     #[tokio::test(start_paused = true)]

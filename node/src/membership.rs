@@ -176,6 +176,7 @@ async fn found(core: &Arc<Core>) -> Result<(), StartError> {
         .map_err(|broken| StartError::Refused(broken.to_string()))?;
     let table = Arc::new(table);
     info!(%cluster, partitions = config.partitions, "cluster founded");
+    core.wall.found(Instant::now());
     settle(core, &table).await?;
 
     let mine = table.council.ids().next().expect("a founding table places the council");

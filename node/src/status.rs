@@ -7,6 +7,7 @@ use scatterhoard_ring::{
     GroupId, NodeId, PartitionId, Placement, Report, Standing, Table, councillors_wanted,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::caretaker::Held;
 use crate::core::Core;
@@ -160,7 +161,7 @@ pub(crate) fn json(core: &Core) -> Value {
         "node": core.node.to_string(),
         "name": core.name,
         "version": crate::core::VERSION,
-        "wall_clock_ms": core.wall.own().millis(),
+        "wall_clock_ms": core.wall.shown(Instant::now()).own.millis(),
         "ready": not_ready(core).is_empty(),
         "losses": core.recovery.losses().iter().map(|(group, why)| json!({
             "group": group.to_string(),

@@ -67,6 +67,31 @@ fn a_wall_clock_that_jumps_while_it_is_compared_is_not_believed() {
 }
 
 #[test]
+fn who_begins_with_a_wrong_clock_takes_the_time_from_the_one_who_knows() {
+    let replace_after = 5 * SECOND;
+    let mut cluster = Cluster::of(3).replace_after(replace_after).seed(1174);
+    cluster.ask(Action::set_for("k", "v1", 600_000_000_000)).acked();
+    let leader = cluster.leader_of("k");
+    let (wrong, other) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.clock(wrong).jump(7200 * SECOND, false);
+    cluster.crash(other);
+    cluster.wait(2 * replace_after);
+    cluster.settle();
+    cluster.crash(wrong);
+    cluster.restart(wrong);
+    cluster.settle();
+
+    // There was only one to be asked, and of two clocks nobody can tell which one is wrong.
+    let leader = cluster.leader_of("k");
+    if leader != wrong {
+        cluster.leave(leader);
+        cluster.until("it has left", |cluster| cluster.life(leader) == Life::Left);
+    }
+    assert_eq!(cluster.leader_of("k"), wrong);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is minutes away");
+}
+
+#[test]
 fn a_key_with_a_deadline_outlives_its_leader() {
     let mut cluster = Cluster::of(3).seed(31);
     cluster.ask(Action::set_for("k", "v1", 60_000_000_000)).acked();

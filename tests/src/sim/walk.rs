@@ -34,6 +34,10 @@ const ONLOOKERS: usize = CLIENTS_FIRST + CLIENTS_COUNT;
 /// Cores that die in one walk: the third on one node would not be replaced before the walk gives up.
 const DEATHS_COUNT_MAX: u64 = 2;
 
+/// How long a connection may stand still that lost something: until its end notices that nothing is answered, and
+/// a write that waits for it has given up.
+const STANDSTILL_MAX: Duration = Duration::from_secs(6);
+
 /// How far a deadline may be off, in nanoseconds: a new leader's clock starts 250 ms ahead, and members'
 /// clocks are told right to as much.
 const EXPIRY_TOLERANCE_NS: u64 = 1_500_000_000;
@@ -57,6 +61,8 @@ struct Walk {
     rng: StdRng,
     plan: Plan,
     shared: Shared,
+    /// When the last message was lost: everything was mended then.
+    whole_since: Duration,
 }
 
 impl Walked {
@@ -81,7 +87,7 @@ pub fn walk(seed: u64) -> Walked {
     let plan = Plan::draw(&mut rng);
     let cluster = plan.found(CLIENTS_COUNT + 1, seed, &mut rng);
     let shared = Shared::of(&plan);
-    let mut walk = Walk { cluster, rng, plan, shared };
+    let mut walk = Walk { cluster, rng, plan, shared, whole_since: Duration::ZERO };
     let mut running = Vec::new();
     for number in CLIENTS_FIRST..CLIENTS_FIRST + CLIENTS_COUNT {
         let port = if number % 2 == 0 { Port::Cluster } else { Port::AnyKey };
@@ -116,6 +122,7 @@ impl Walk {
     /// Everything is mended, and comes to rest.
     fn mend(&mut self) {
         self.cluster.heal();
+        self.whole_since = self.cluster.elapsed();
         self.cluster.stop_lurking();
         for node in 1..=self.cluster.nodes_count() {
             self.cluster.resume(node);
@@ -134,15 +141,17 @@ impl Walk {
     }
 
     /// Every partition of a cluster that is whole takes writes, and is in doubt about none. Unless messages were
-    /// lost: turmoil's TCP sends nothing again, so peers' connections may stand still unnoticed for a while.
+    /// lost just before: turmoil's TCP sends nothing again, so peers' connections may stand still unnoticed for a
+    /// while.
     fn write_all(&mut self, value: &str) {
-        let may_doubt = self.plan.faults.contains(&Fault::Lose);
+        let certain_from = self.whole_since + STANDSTILL_MAX;
         for key in KEYS {
             let key = format!("{{{key}}} {value}");
             self.cluster.until("every partition takes writes", |cluster| {
                 let told = cluster.ask(Action::set(key.clone(), value.to_owned()));
                 if let Told::InDoubt(reason) = &told {
-                    let doubted = reason.starts_with("INDOUBT") && !may_doubt;
+                    let certain = cluster.elapsed() >= certain_from;
+                    let doubted = reason.starts_with("INDOUBT") && certain;
                     assert!(!doubted, "the cluster is whole, and yet {reason}");
                 }
                 told.is_acked()
@@ -413,6 +422,7 @@ impl Walk {
     /// everywhere: whoever is left has it, and the cluster finds back from that.
     fn kill_a_majority(&mut self) {
         self.cluster.heal();
+        self.whole_since = self.cluster.elapsed();
         self.shared.mood.set(Mood::Resting);
         let busy = std::rc::Rc::clone(&self.shared.busy);
         self.cluster.until("nothing is under way", |_| busy.get() == 0);
