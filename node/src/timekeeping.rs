@@ -24,6 +24,9 @@ const MEASURE_AT_FIRST: Duration = Duration::from_millis(50);
 /// An answer that takes longer says too little about when it was given.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
 
+/// As long as the time is not known, half of this is better than a clock that may be off by anything.
+const ANSWER_PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
+
 /// Version of the answer.
 const MESSAGES: u8 = 2;
 
@@ -89,7 +92,8 @@ async fn measure(core: &Core, table: &Table) -> Vec<Told> {
 async fn ask(core: &Core, member: &Member) -> Option<Told> {
     let to = Target { node: member.node, addr: member.endpoints.peer };
     let asked_at = Instant::now();
-    let by = asked_at + ANSWER_PATIENCE;
+    let known = core.wall.is_known();
+    let by = asked_at + if known { ANSWER_PATIENCE } else { ANSWER_PATIENCE_AT_FIRST };
     let call = core.peers.call(to, Lane::Control, Kind::Clock.number(), Bytes::new(), by);
     let mut answer = call.await.ok()?;
     if answer.try_get_u8().ok()? != MESSAGES {
