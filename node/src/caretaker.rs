@@ -92,6 +92,7 @@ impl Replicas {
 pub(crate) async fn serve(core: Arc<Core>) {
     let mut tables = core.tables.subscribe();
     loop {
+        let knew_time = core.wall.is_known();
         let table = tables.borrow_and_update().clone();
         if let Some(table) = table {
             host(&core);
@@ -102,7 +103,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
             biased;
             () = core.shutdown.cancelled() => return,
             () = core.departed.cancelled() => return,
-            () = core.wall.known(), if !core.wall.is_known() => {}
+            () = core.wall.known(), if !knew_time => {}
             changed = tables.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(ASK_AGAIN) => {}
         }

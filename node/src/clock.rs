@@ -31,8 +31,9 @@ impl WallClock for SystemClock {
 /// wherever leadership goes.
 ///
 /// A process that has just begun has only its own clock, which may be wrong. It must serve no partition until the
-/// time is *known*: to whoever founds a cluster, since its clock is then the cluster's; to others from a median that
-/// outvotes one wrong clock, or from a member that knows it.
+/// time is *known*: from a median that outvotes one wrong clock, or from a member that knows it; or because it founds a
+/// cluster without at least two others to ask. Such a founder's clock is right by definition, until a third clock
+/// tells otherwise: then the time jumps, and keys with deadlines with it.
 pub(crate) struct MeasuredClock {
     own: Arc<dyn WallClock>,
     /// What the time was when it was last measured, and when that was.
@@ -67,7 +68,7 @@ impl MeasuredClock {
         self.known.cancelled().await;
     }
 
-    /// From now on our own clock is what the cluster goes by: it begins here.
+    /// From now on our own clock is what the cluster goes by, since nobody has another.
     pub(crate) fn found(&self, now: Instant) {
         self.agree(now, self.own.now());
     }
@@ -92,7 +93,7 @@ impl MeasuredClock {
         let (lower, upper) = (clocks[(clocks.len() - 1) / 2], clocks[clocks.len() / 2]);
         let mut told: Vec<_> = others.iter().filter_map(|other| other.agreed).collect();
         told.sort_unstable();
-        let before = self.at(now).or_else(|| told.get(told.len() / 2).copied());
+        let before = self.at(now).or_else(|| told.get(told.len().saturating_sub(1) / 2).copied());
         let agreed = match before {
             Some(before) if others.is_empty() => before,
             Some(before) => before.clamp(lower, upper),

@@ -26,6 +26,7 @@ use crate::clock::WallClock as _;
 use crate::core::{Core, VERSION};
 use crate::council;
 use crate::kind::Kind;
+use crate::timekeeping;
 
 /// Pause between rounds of asking.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -64,7 +65,7 @@ pub(crate) enum Admission {
 /// The cluster refused for a reason that waiting does not mend.
 pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
     if core.config.join.is_empty() {
-        return found(core).await;
+        return found(core, &BTreeSet::new()).await;
     }
     let mut said = Instant::now() - SAY_AGAIN;
     loop {
@@ -90,12 +91,12 @@ pub(crate) async fn enter(core: &Arc<Core>) -> Result<(), StartError> {
             }
         } else if core.found_asked.is_cancelled() {
             warn!(?silent, ?unresolved, "founding although these do not answer, as asked");
-            return found(core).await;
+            return found(core, &others).await;
         } else if !unresolved.is_empty() {
             // Who is behind a name that does not resolve may have founded a cluster already.
             say(&mut said, &format!("cannot resolve {unresolved:?}"));
         } else if addresses.first() == Some(&me) && silent.is_empty() {
-            return found(core).await;
+            return found(core, &others).await;
         } else if !silent.is_empty() {
             say(&mut said, &format!("no answer from {silent:?}"));
         } else {
@@ -159,7 +160,8 @@ pub(crate) fn take_epoch(body: &mut Bytes) -> Option<Epoch> {
 }
 
 /// Founds a cluster with this node as its only member.
-async fn found(core: &Arc<Core>) -> Result<(), StartError> {
+/// `others` are to join it.
+async fn found(core: &Arc<Core>, others: &BTreeSet<SocketAddr>) -> Result<(), StartError> {
     let config = &core.config;
     let settings = Settings {
         replicas: config.replicas,
@@ -176,7 +178,7 @@ async fn found(core: &Arc<Core>) -> Result<(), StartError> {
         .map_err(|broken| StartError::Refused(broken.to_string()))?;
     let table = Arc::new(table);
     info!(%cluster, partitions = config.partitions, "cluster founded");
-    core.wall.found(Instant::now());
+    timekeeping::found(core, others).await;
     settle(core, &table).await?;
 
     let mine = table.council.ids().next().expect("a founding table places the council");

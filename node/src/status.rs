@@ -24,6 +24,9 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
         return vec!["the table does not name this node".to_owned()];
     }
     let mut reasons = lost(core, &table);
+    if !core.wall.is_known() {
+        reasons.push("this node does not know the time yet, so it opens no partition".to_owned());
+    }
     let active = table.members.values().filter(|member| member.standing == Standing::Active);
     let active_count = active.clone().count();
     let wanted = usize::from(table.settings.replicas).min(active_count);

@@ -1,12 +1,14 @@
 //! Measures what the other members' wall clocks show, so that ours can be set right.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use scatterhoard_cluster::{Lane, Target};
-use scatterhoard_ring::{Member, Table};
+use scatterhoard_ring::{NodeId, Table};
 use scatterhoard_store::UnixMillis;
 use tokio::time::Instant;
 use tracing::warn;
@@ -27,8 +29,14 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
 /// As long as the time is not known, half of this is better than a clock that may be off by anything.
 const ANSWER_PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
 
-/// Version of the answer.
+/// After so long somebody should know why this node opens no partition.
+const SAY_AFTER: Duration = Duration::from_secs(10);
+
+/// Version of the answer. Later ones may only add to it.
 const MESSAGES: u8 = 2;
+
+/// The version that had nothing but the node's own clock.
+const MESSAGES_OWN: u8 = 1;
 
 /// What we know of the time, for a member that asks.
 pub(crate) fn answer(core: &Core) -> Bytes {
@@ -41,21 +49,33 @@ pub(crate) fn answer(core: &Core) -> Bytes {
     out.freeze()
 }
 
+/// Sets the time of a cluster that is about to be founded: by these who are to join it, if there are enough for a
+/// wrong clock to be outvoted; else by our own.
+pub(crate) async fn found(core: &Core, others: &BTreeSet<SocketAddr>) {
+    let targets = others.iter().map(|&addr| Target { node: NodeId::new(0), addr });
+    let shown = ask_all(core, targets, ANSWER_PATIENCE_AT_FIRST).await;
+    let now = Instant::now();
+    // As if there were always more who could be asked.
+    if core.wall.measured(now, &shown, usize::MAX).is_none() {
+        core.wall.found(now);
+    }
+}
+
 /// Measures until shutdown.
 pub(crate) async fn serve(core: Arc<Core>) {
-    let mut warned = false;
+    let (begun, mut warned, mut said) = (Instant::now(), false, false);
     loop {
         if let Some(table) = core.tables.newest() {
-            let told = measure(&core, &table).await;
-            let now = Instant::now();
-            let shown: Vec<_> = told.iter().map(|told| told.at(now)).collect();
-            if let Some(median_ms) = core.wall.measured(now, &shown, table.members.len()) {
+            if let Some(median_ms) = measure(&core, &table).await {
                 let allowed_ms = u64::from(table.settings.clock_skew_ms_max);
                 let off = median_ms.unsigned_abs() > allowed_ms;
                 if off && !warned {
                     warn!(median_ms, "this node's wall clock is wrong; the members' time is used");
                 }
                 warned = off;
+            } else if !said && begun.elapsed() > SAY_AFTER {
+                said = true;
+                warn!("nobody can tell this node what time it is, so it opens no partition");
             }
         }
         let pause = if core.wall.is_known() { MEASURE_EVERY } else { MEASURE_AT_FIRST };
@@ -83,25 +103,52 @@ impl Told {
     }
 }
 
-async fn measure(core: &Core, table: &Table) -> Vec<Told> {
+/// Asks all members. Answers with how far the agreed time is ahead of our clock, in milliseconds, if it is known.
+async fn measure(core: &Core, table: &Table) -> Option<i64> {
     let others = table.members.values().filter(|member| member.node != core.node);
-    join_all(others.map(|member| ask(core, member))).await.into_iter().flatten().collect()
+    let targets: Vec<_> =
+        others.map(|member| Target { node: member.node, addr: member.endpoints.peer }).collect();
+    for patience in [ANSWER_PATIENCE, ANSWER_PATIENCE_AT_FIRST] {
+        let shown = ask_all(core, targets.iter().copied(), patience).await;
+        let measured = core.wall.measured(Instant::now(), &shown, table.members.len());
+        if measured.is_some() {
+            return measured;
+        }
+    }
+    None
 }
 
-/// A member's answer, which counts for the middle of the asking.
-async fn ask(core: &Core, member: &Member) -> Option<Told> {
-    let to = Target { node: member.node, addr: member.endpoints.peer };
+/// What they show now, those who answer in time.
+async fn ask_all(
+    core: &Core,
+    targets: impl Iterator<Item = Target>,
+    patience: Duration,
+) -> Vec<Shown> {
+    let told = join_all(targets.map(|to| ask(core, to, patience))).await;
+    let now = Instant::now();
+    told.into_iter().flatten().map(|told| told.at(now)).collect()
+}
+
+/// An answer, which counts for the middle of the asking.
+async fn ask(core: &Core, to: Target, patience: Duration) -> Option<Told> {
     let asked_at = Instant::now();
-    let known = core.wall.is_known();
-    let by = asked_at + if known { ANSWER_PATIENCE } else { ANSWER_PATIENCE_AT_FIRST };
+    let by = asked_at + patience;
     let call = core.peers.call(to, Lane::Control, Kind::Clock.number(), Bytes::new(), by);
     let mut answer = call.await.ok()?;
-    if answer.try_get_u8().ok()? != MESSAGES {
+    // One that came in time, but was found only after this process had stood still, says as little as a late one.
+    if Instant::now() > by {
         return None;
     }
+    let version = answer.try_get_u8().ok()?;
     let own = UnixMillis::new(answer.try_get_u64().ok()?);
-    let knows = answer.try_get_u8().ok()? == 1;
-    let agreed = UnixMillis::new(answer.try_get_u64().ok()?);
-    let shown = Shown { own, agreed: knows.then_some(agreed) };
-    Some(Told { at: asked_at + asked_at.elapsed() / 2, shown })
+    let agreed = match version {
+        ..MESSAGES_OWN => return None,
+        MESSAGES_OWN => None,
+        MESSAGES.. => {
+            let knows = answer.try_get_u8().ok()? == 1;
+            let agreed = UnixMillis::new(answer.try_get_u64().ok()?);
+            knows.then_some(agreed)
+        }
+    };
+    Some(Told { at: asked_at + asked_at.elapsed() / 2, shown: Shown { own, agreed } })
 }

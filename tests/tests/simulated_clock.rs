@@ -67,6 +67,19 @@ fn a_wall_clock_that_jumps_while_it_is_compared_is_not_believed() {
 }
 
 #[test]
+fn a_founder_with_a_wrong_clock_is_outvoted_before_it_founds() {
+    let mut cluster = Cluster::of(3).start(2026);
+    cluster.clock(1).jump(7200 * SECOND, true);
+    let hour = 3_600_000_000_000;
+    cluster.until("the first write is taken", |cluster| {
+        cluster.ask(Action::set_for("k", "v1", hour)).is_acked()
+    });
+    cluster.settle();
+    cluster.wait(10 * SECOND);
+    assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is an hour after the write");
+}
+
+#[test]
 fn who_begins_with_a_wrong_clock_takes_the_time_from_the_one_who_knows() {
     let replace_after = 5 * SECOND;
     let mut cluster = Cluster::of(3).replace_after(replace_after).seed(1174);
