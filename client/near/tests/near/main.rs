@@ -1,0 +1,3 @@
+//! What near caches promise, as stories.
+
+mod stories;
