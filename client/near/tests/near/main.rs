@@ -1,3 +1,5 @@
-//! What near caches promise, as stories.
+//! What near caches promise: as stories, and in random histories.
 
+mod model;
+mod random;
 mod stories;
