@@ -21,12 +21,7 @@ fn a_wrong_clock_stays_corrected_when_only_two_members_are_left() {
     cluster.crash(other);
     cluster.settle();
     cluster.wait(10 * SECOND);
-    let leader = cluster.leader_of("k");
-    if leader != wrong {
-        cluster.leave(leader);
-        cluster.until("it has left", |cluster| cluster.life(leader) == Life::Left);
-    }
-    assert_eq!(cluster.leader_of("k"), wrong);
+    leave_it_to(&mut cluster, wrong);
     assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is minutes away");
 }
 
@@ -95,12 +90,7 @@ fn who_begins_with_a_wrong_clock_takes_the_time_from_the_one_who_knows() {
     cluster.settle();
 
     // There was only one to be asked, and of two clocks nobody can tell which one is wrong.
-    let leader = cluster.leader_of("k");
-    if leader != wrong {
-        cluster.leave(leader);
-        cluster.until("it has left", |cluster| cluster.life(leader) == Life::Left);
-    }
-    assert_eq!(cluster.leader_of("k"), wrong);
+    leave_it_to(&mut cluster, wrong);
     assert_eq!(cluster.get("k"), Some("v1".to_owned()), "its deadline is minutes away");
 }
 
@@ -114,4 +104,14 @@ fn a_key_with_a_deadline_outlives_its_leader() {
     cluster.crash(leader);
     cluster.until("somebody else leads", |cluster| cluster.leader_of("k") != leader);
     assert_eq!(cluster.get("k"), Some("v1".to_owned()));
+}
+
+/// Whoever else leads leaves; there are only two.
+fn leave_it_to(cluster: &mut Cluster, heir: usize) {
+    let leader = cluster.leader_of("k");
+    if leader != heir {
+        cluster.leave(leader);
+        cluster.until("it has left", |cluster| cluster.life(leader) == Life::Left);
+    }
+    assert_eq!(cluster.leader_of("k"), heir);
 }
