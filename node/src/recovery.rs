@@ -91,6 +91,11 @@ impl Recovery {
         self.refounded_count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether this node would know of another that it was here, if it ended now.
+    pub(crate) fn has_seen(&self, node: NodeId) -> bool {
+        self.connected.lock().contains_key(&node)
+    }
+
     fn vouched(&self) -> BTreeSet<NodeId> {
         self.vouched.lock().clone()
     }

@@ -45,9 +45,10 @@ pub(crate) fn not_ready(core: &Core) -> Vec<String> {
         }
     }
     // What this node believes of others is as old as its word from them. Connections end with a process,
-    // long before gossip misses it.
+    // long before gossip misses it. And whoever ends unseen may have decided what nobody else knows.
     for member in table.members.values() {
-        if member.node != core.node && !core.peers.connected(member.node) {
+        let is_there = || core.peers.connected(member.node) && core.recovery.has_seen(member.node);
+        if member.node != core.node && !is_there() {
             reasons.push(format!("{} is not connected", member.name));
         }
     }
