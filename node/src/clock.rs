@@ -32,8 +32,8 @@ impl WallClock for SystemClock {
 ///
 /// A process that has just begun has only its own clock, which may be wrong. It must serve no partition until the
 /// time is *known*: from a median that outvotes one wrong clock, or from a member that knows it; or because it founds a
-/// cluster without at least two others to ask. Such a founder's clock is right by definition, until a third clock
-/// tells otherwise: then the time jumps, and keys with deadlines with it.
+/// cluster without at least two others to ask, or all members are there and none knows. A clock taken so is right by
+/// definition, until a third tells otherwise: then the time jumps, and keys with deadlines with it.
 pub(crate) struct MeasuredClock {
     own: Arc<dyn WallClock>,
     /// What the time was when it was last measured, and when that was.

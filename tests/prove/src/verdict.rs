@@ -187,6 +187,7 @@ mod tests {
     fn a_campaign_in_which_nothing_was_done_fails() {
         assert!(!judged(&[]).is_good());
     }
+
     #[test]
     fn a_pipeline_that_came_out_of_order_is_a_complaint() {
         let append = |at, place, length| {

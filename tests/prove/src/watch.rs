@@ -197,6 +197,7 @@ mod tests {
         );
         assert_eq!(changes(&leaderships), 2, "what was out of sight for a while is no change");
     }
+
     #[test]
     fn counts_are_summed_over_nodes_and_over_their_lives() {
         let mut sums = Sums::default();

@@ -327,6 +327,7 @@ impl Workload {
             _ => Action::set(format!("once:{value}"), value),
         }
     }
+
     /// The next pipeline: anything, or words that have to come in their order and a look at them.
     fn draw_pipeline(&self, rng: &mut StdRng, number: u32, count: u32) -> Vec<Action> {
         let length = rng.random_range(PIPELINED_COUNT);
