@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use scatterhoard_command::{Command, PauseScope, SessionCommand, Span};
+use scatterhoard_command::{Command, Load, PauseScope, SessionCommand, Span};
 use scatterhoard_resp::Protocol;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -241,8 +241,11 @@ impl Pause {
             return false;
         }
         let writes = match command {
-            Command::Write(_) | Command::Span(Span::Flush(_)) => true,
+            Command::Write(_)
+            | Command::Load(Load::Get { .. })
+            | Command::Span(Span::Flush(_) | Span::Invalidate(_)) => true,
             Command::Read(_)
+            | Command::Load(Load::Wait { .. })
             | Command::Span(Span::Count | Span::Keys { .. } | Span::Scan(_) | Span::RandomKey)
             | Command::Session(_)
             | Command::Server(_) => false,

@@ -234,7 +234,7 @@ impl Session {
                 self.control.replied(&self.out[before..]);
                 Next::Go
             }
-            command @ (Command::Read(_) | Command::Write(_)) => {
+            command @ (Command::Read(_) | Command::Write(_) | Command::Load(_)) => {
                 let planned = self.stage.add(args, &command, range);
                 debug_assert!(matches!(planned, Planned::Done), "nothing is left to wait for");
                 self.finish(buffer).await;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use scatterhoard_cluster::{CallError, Lane, ReplyTo, Target};
-use scatterhoard_command::{Glob, Scan, ScanKind, Span};
+use scatterhoard_command::{Glob, Invalidate, Scan, ScanKind, Span};
 use scatterhoard_resp::{Encoder, Protocol};
 use scatterhoard_ring::{Endpoints, NodeId, Slot, SlotRange};
 use scatterhoard_store::Cursor;
@@ -55,6 +55,38 @@ enum Question {
     Random { roll: u64 },
     /// To forget everything.
     Flush,
+    /// To forget what is no longer true.
+    Invalidate(Outdated),
+}
+
+/// What is no longer true, in the slots of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outdated {
+    /// Values that carry one of these tags.
+    Tags(Vec<Bytes>),
+    /// Keys that begin so.
+    Prefix(Bytes),
+}
+
+impl Outdated {
+    fn of(what: &Invalidate<'_>) -> Self {
+        match what {
+            Invalidate::Tags { tags } => {
+                Self::Tags(tags.iter().map(|tag| Bytes::copy_from_slice(tag)).collect())
+            }
+            Invalidate::Prefix { prefix } => Self::Prefix(Bytes::copy_from_slice(prefix)),
+        }
+    }
+}
+
+impl Question {
+    /// Whether it changes something, so that an answer that is lost leaves it in doubt.
+    fn is_change(&self) -> bool {
+        match self {
+            Self::Count | Self::Page { .. } | Self::Random { .. } => false,
+            Self::Flush | Self::Invalidate(_) => true,
+        }
+    }
 }
 
 /// What a partition answers.
@@ -68,6 +100,8 @@ enum Answer {
     },
     Random(Option<Vec<u8>>),
     Flushed,
+    /// How many keys were removed.
+    Invalidated(u64),
 }
 
 /// Why a partition has no answer.
@@ -113,6 +147,20 @@ pub(crate) async fn serve_client(
             }
         }),
         Span::Flush(_) => asking.flush().await.map(|()| Encoder::new(out, protocol).ok()),
+        Span::Invalidate(what) => {
+            // Of all partitions, also where a client could ask their leaders itself: it names no key that
+            // would tell it whom to ask.
+            let asking = Asking { core: Arc::clone(core), door: Door::AnyKey };
+            asking.change_all(Question::Invalidate(Outdated::of(what))).await.map(|removed| {
+                let mut reply = Encoder::new(out, protocol);
+                match what {
+                    Invalidate::Tags { .. } => reply.ok(),
+                    Invalidate::Prefix { .. } => {
+                        reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
+                    }
+                }
+            })
+        }
     };
     if let Err(missing) = served {
         out.truncate(start);
@@ -258,7 +306,7 @@ impl Asking {
         // A flush waits for its quorum there.
         let by = by.max(Instant::now() + self.core.config.write_timeout);
         let call = self.core.peers.call(to, Lane::Bulk, Kind::Span.number(), body, by);
-        let lost = if *question == Question::Flush { Missing::InDoubt } else { Missing::NotDone };
+        let lost = if question.is_change() { Missing::InDoubt } else { Missing::NotDone };
         match call.await {
             Ok(answer) => message::decode_answer(answer, question).unwrap_or(Err(lost)),
             Err(
@@ -273,7 +321,9 @@ impl Asking {
         let answers = self.ask_all(Question::Count).await?;
         let counts = answers.into_iter().filter_map(|(range, answer)| match answer {
             Ok(Answer::Count(count)) => Some(Ok((range, count))),
-            Ok(Answer::Page { .. } | Answer::Random(_) | Answer::Flushed) => None,
+            Ok(
+                Answer::Page { .. } | Answer::Random(_) | Answer::Flushed | Answer::Invalidated(_),
+            ) => None,
             Err(Missing::Elsewhere) => None,
             Err(missing) => Some(Err(missing)),
         });
@@ -295,7 +345,9 @@ impl Asking {
         let question = Question::Page { cursor, count, pattern: pattern.clone() };
         match self.ask(range, &question).await {
             Ok(Answer::Page { next, keys }) => Ok(Some((next, keys))),
-            Ok(Answer::Count(_) | Answer::Random(_) | Answer::Flushed) => Err(Missing::NotDone),
+            Ok(Answer::Count(_) | Answer::Random(_) | Answer::Flushed | Answer::Invalidated(_)) => {
+                Err(Missing::NotDone)
+            }
             Err(Missing::Elsewhere) => Ok(None),
             Err(missing) => Err(missing),
         }
@@ -394,7 +446,11 @@ impl Asking {
                 Ok(Answer::Random(Some(key))) => return Ok(Some(key)),
                 // What was counted has expired, or is gone.
                 Ok(
-                    Answer::Random(None) | Answer::Count(_) | Answer::Page { .. } | Answer::Flushed,
+                    Answer::Random(None)
+                    | Answer::Count(_)
+                    | Answer::Page { .. }
+                    | Answer::Flushed
+                    | Answer::Invalidated(_),
                 )
                 | Err(Missing::Elsewhere) => counts[chosen].1 = 0,
                 Err(missing) => return Err(missing),
@@ -404,14 +460,27 @@ impl Asking {
 
     /// Done if all partitions are, not done if none is, and else in doubt.
     async fn flush(&self) -> Result<(), Missing> {
-        let answers = self.ask_all(Question::Flush).await?;
+        self.change_all(Question::Flush).await.map(|_| ())
+    }
+
+    /// As [`Asking::flush`]. Answers how many keys were removed, where that is told.
+    async fn change_all(&self, question: Question) -> Result<u64, Missing> {
+        let answers = self.ask_all(question).await?;
         let missing: Vec<_> = answers.iter().filter_map(|(_, it)| it.as_ref().err()).collect();
         match missing.first() {
-            None => Ok(()),
+            None => Ok(answers.iter().map(|(_, answer)| removed_by(answer)).sum()),
             Some(_) if missing.len() < answers.len() => Err(Missing::InDoubt),
             Some(_) if missing.contains(&&Missing::InDoubt) => Err(Missing::InDoubt),
             Some(&&missing) => Err(missing),
         }
+    }
+}
+
+fn removed_by(answer: &Result<Answer, Missing>) -> u64 {
+    match answer {
+        Ok(Answer::Invalidated(count)) => *count,
+        Ok(Answer::Count(_) | Answer::Page { .. } | Answer::Random(_) | Answer::Flushed)
+        | Err(_) => 0,
     }
 }
 

@@ -125,9 +125,14 @@ impl Stats {
                 let misses = items.iter().filter(|item| **item == Reply::Nil).count();
                 self.keyspace.count((items.len() - misses) as u64, misses as u64);
             }
-            Reply::Ok | Reply::Int(_) | Reply::Bulk(_) | Reply::Status(_) | Reply::Error(_) => {
-                self.keyspace.count(1, 0);
-            }
+            Reply::Ok
+            | Reply::Int(_)
+            | Reply::Bulk(_)
+            | Reply::Status(_)
+            | Reply::Error(_)
+            | Reply::Tuple(_)
+            | Reply::Map(_)
+            | Reply::Bool(_) => self.keyspace.count(1, 0),
         }
     }
 

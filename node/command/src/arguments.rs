@@ -96,10 +96,13 @@ impl Reader {
         let inner = self.sequence();
         assert!(self.skip("]"), "a bracket is closed");
         if repeats {
-            // What is announced by a token is repeated without it.
-            let first = before.len() - inner.len();
-            let again = before.split_off(first);
-            before.push(Argument { repeated: true, ..one(again) });
+            // What is announced by a token is repeated without it, and without what else it announces.
+            match before.last_mut().map(|last| &mut last.kind) {
+                Some(ArgumentKind::Block(block)) if block.len() > inner.len() => {
+                    repeat_last(block, inner.len());
+                }
+                Some(_) | None => repeat_last(before, inner.len()),
+            }
         } else {
             before.push(Argument { optional: true, ..one(inner) });
         }
@@ -137,6 +140,11 @@ fn announce_or_push(before: &mut Vec<Argument>, argument: Argument) {
         },
         Some(_) | None => before.push(argument),
     }
+}
+
+fn repeat_last(arguments: &mut Vec<Argument>, count: usize) {
+    let again = arguments.split_off(arguments.len() - count);
+    arguments.push(Argument { repeated: true, ..one(again) });
 }
 
 fn one(mut arguments: Vec<Argument>) -> Argument {

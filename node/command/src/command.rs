@@ -2,7 +2,7 @@
 
 use scatterhoard_store::{Read, Write};
 
-use crate::{Glob, ServerCommand, SessionCommand};
+use crate::{Glob, Load, ServerCommand, SessionCommand};
 
 /// What a request means. Borrows from the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub enum Command<'a> {
     Read(Read<'a>),
     /// A change to the slots of its keys.
     Write(Write<'a>),
+    /// A question to the slot of one key that may become a change to it, or a wait for one.
+    Load(Load<'a>),
     /// A question or a change to all slots.
     Span(Span<'a>),
     /// About the connection that it came on, or about other connections.
@@ -35,6 +37,23 @@ pub enum Span<'a> {
     RandomKey,
     /// `FLUSHALL` and `FLUSHDB`, which mean the same: there is one database.
     Flush(Flush),
+    /// `HOARD.INVALIDATE`
+    Invalidate(Invalidate<'a>),
+}
+
+/// What is no longer true, in all slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidate<'a> {
+    /// `HOARD.INVALIDATE TAG tag…`: `Ok` once every value that carries one of these is stale.
+    Tags {
+        /// At least one.
+        tags: Vec<&'a [u8]>,
+    },
+    /// `HOARD.INVALIDATE PREFIX prefix`: how many keys were removed.
+    Prefix {
+        /// What the keys begin with. Empty: all keys.
+        prefix: &'a [u8],
+    },
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`

@@ -152,6 +152,18 @@ pub enum CommandError {
     /// No node has this id. For the caller to give. Holds it, printable.
     #[error("ERR Unknown node {0}")]
     UnknownNode(String),
+    /// A lease that ends at once, or lasts too long.
+    #[error("ERR lease is out of range, it must be between 1 and 600000 milliseconds")]
+    LeaseOutOfRange,
+    /// What no lease gave out.
+    #[error("ERR invalid token")]
+    BadToken,
+    /// More tags than a value may carry, or none.
+    #[error("ERR number of tags is out of range, it must be between 1 and 32")]
+    TagsCount,
+    /// What `BF.RESERVE` and `BF.INFO` do not take. Texts of RedisBloom in Redis 8.
+    #[error("{0}")]
+    Filter(&'static str),
     /// `COMMAND GETKEYS` of what is no command.
     #[error("ERR Invalid command specified")]
     GetKeysUnknown,

@@ -8,13 +8,15 @@ use scatterhoard_resp::{
 };
 use scatterhoard_ring::{Slot, SlotRange};
 use scatterhoard_store::{
-    Cursor, DeadlineForm, Entry, Logged, Policy, Read, Reply, Step, Store, UnixMillis, Write,
-    encode_flush, encode_header, encode_step,
+    Cursor, DeadlineForm, Entry, Logged, Policy, Read, Reply, Step, Store, Token, UnixMillis,
+    Wants, Write, encode_flush, encode_header, encode_invalidate_prefix, encode_invalidate_tag,
+    encode_step,
 };
 
 use crate::{
-    Command, CommandError, CrossSlot, Glob, ServerCommand, Span, Split, encode_error, encode_reply,
-    keys_of_read, keys_of_write, parse, resolve, split_read, split_write, write_help, write_query,
+    Command, CommandError, CrossSlot, Glob, Invalidate, Load, ServerCommand, Span, Split,
+    encode_error, encode_reply, keys_of_read, keys_of_write, parse, resolve, split_read,
+    split_write, write_help, write_query,
 };
 
 const SEED: u64 = 42;
@@ -96,6 +98,7 @@ impl Partition {
         match command {
             Command::Read(read) => self.read(read),
             Command::Write(write) => self.write(write),
+            Command::Load(load) => self.load(load),
             Command::Span(span) => self.span(&span),
             Command::Server(ServerCommand::Command(query)) => {
                 one_reply(|encoder| write_query(encoder, &query));
@@ -136,6 +139,18 @@ impl Partition {
             }
         };
         one_reply(|encoder| encode_reply(encoder, &reply));
+    }
+
+    /// Reads, and writes only where the read has no answer. Tokens are told by the length of the log.
+    fn load(&mut self, load: Load<'_>) {
+        let slot = folded(Slot::of(load.key()));
+        let lookup = self.leader.lookup(slot, load.key(), self.now);
+        let answer = lookup.answer(load.wants());
+        let is_answered = answer.is_some();
+        self.read(load.read());
+        if let (false, Some(write)) = (is_answered, load.propose(Token(self.log.len() as u64))) {
+            self.write(write);
+        }
     }
 
     fn apply(&mut self, slot: Slot, write: Write<'_>) -> Reply<'static> {
@@ -191,6 +206,21 @@ impl Partition {
                 encode_flush(&mut entry, range());
                 assert_eq!(self.log(entry), Reply::Ok);
                 assert_eq!(self.leader.tally(), store().tally(), "nothing is left");
+            }
+            Span::Invalidate(Invalidate::Tags { tags }) => {
+                for tag in tags {
+                    let mut entry = self.entry();
+                    encode_invalidate_tag(&mut entry, range(), tag);
+                    assert_eq!(self.log(entry), Reply::Ok);
+                }
+            }
+            Span::Invalidate(Invalidate::Prefix { prefix }) => {
+                let mut entry = self.entry();
+                encode_invalidate_prefix(&mut entry, range(), prefix);
+                let begins = |key: &[u8]| key.starts_with(prefix);
+                let there = self.leader.keys(&begins, self.now, usize::MAX).len();
+                assert_eq!(self.log(entry), Reply::Int(there as i64));
+                assert!(self.leader.keys(&begins, self.now, usize::MAX).is_empty());
             }
         }
     }
@@ -255,9 +285,10 @@ impl Partition {
             let mut entry = self.entry();
             let write = Write::Evict { keys: vec![&victim.key] };
             encode_step(&mut entry, &Step { slot: victim.slot, write });
-            let held = self.leader.keys_count();
+            let entries = |store: &Store| store.tally().keys_count + store.tally().negatives_count;
+            let held = entries(&self.leader);
             self.log(entry);
-            assert_eq!(self.leader.keys_count(), held - 1, "a victim was there");
+            assert_eq!(entries(&self.leader), held - 1, "a victim was there");
         }
     }
 }
@@ -289,14 +320,20 @@ fn one_reply(write: impl Fn(&mut Encoder<'_>)) {
     }
 }
 
-/// Every key that has not expired, with value, deadline and encoding, in order.
-fn contents(store: &Store, now: UnixMillis) -> Vec<(Vec<u8>, [Reply<'static>; 3])> {
+/// Every key that has not expired, with value, deadline and more, in order.
+fn contents(store: &Store, now: UnixMillis) -> Vec<(Vec<u8>, [Reply<'static>; 5])> {
     let mut keys = store.keys(&|_| true, now, usize::MAX);
     keys.sort_unstable();
     let tell = |key: &[u8]| {
         let form = DeadlineForm::AtMilli;
-        [Read::Get { key }, Read::Deadline { key, form }, Read::Encoding { key }]
-            .map(|read| store.read(folded(Slot::of(key)), &read, now).into_owned())
+        let reads = [
+            Read::Get { key },
+            Read::Deadline { key, form },
+            Read::Encoding { key },
+            Read::Lookup { key, wants: Wants::Look },
+            Read::FilterInfo { key, field: None },
+        ];
+        reads.map(|read| store.read(folded(Slot::of(key)), &read, now).into_owned())
     };
     keys.into_iter().map(|key| (key.to_vec(), tell(key))).collect()
 }
@@ -309,7 +346,7 @@ mod tests {
     use crate::commands as all_commands;
 
     /// Lines as a person would type them; most kinds of keys, values and options.
-    const STORY: [&str; 12] = [
+    const STORY: [&str; 16] = [
         "SET k 12 EX 5\nINCR k\n@2000\nTTL k\nGETEX k PERSIST\nAPPEND k 3\nGET k\nDEL k\n",
         "SET {t}a 1\nSET {t}b 2 NX GET\nRENAME {t}a {t}b\nCOPY {t}b {t}a REPLACE\nMGET {t}a b\n",
         "SETRANGE big 90000 x\nSETRANGE large 90000 y\nSETRANGE more 90000 z\nSET a 1\nSET b 2\n",
@@ -321,6 +358,10 @@ mod tests {
         "GETRANGE k -3 -1\nSUBSTR k 0 2\nGETSET k x\nGETDEL k\nDECRBY n 9223372036854775807\n",
         "COMMAND INFO get\nCOMMAND COUNT\nCOMMAND GETKEYS MSET a 1 b 2\nCONFIG HELP\nOBJECT HELP\n",
         "SET n 9223372036854775807\nINCR n\nDECR n\nINCRBY n -5\nSET m \" 1\"\nINCR m\nLCS a b\n",
+        "HOARD.GET k LEASE 50\nHOARD.GET k LEASE 50\nHOARD.FILL k 0 v PX 9 SOFT 3 TAGS 2 t u\nGET k\n",
+        "HOARD.SET k v TAGS 1 t\nHOARD.SET {k}2 \"\" NEGATIVE PX 5\nHOARD.INVALIDATE TAG t s\nDBSIZE\n",
+        "SET a 1\nHOARD.GET b LEASE 9 STALE\nHOARD.RELEASE b 1\nHOARD.WAIT b 0\nHOARD.INVALIDATE PREFIX a\n",
+        "BF.RESERVE f 0.3 1 EXPANSION 3\nBF.MADD f a b c d e\nBF.MEXISTS f a z\nBF.INFO f SIZE\nGET f\n",
         "FOO bar\nGET\nSET k v EX 0\nSET k v PX -1 NX XX\nEXPIRE k abc\nCLIENT KILL x\nDEBUG SLEEP 0\n",
     ];
 

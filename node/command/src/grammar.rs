@@ -3,7 +3,9 @@
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod expiry;
+pub(crate) mod filters;
 pub(crate) mod keyspace;
+pub(crate) mod load;
 mod refused;
 pub(crate) mod server;
 pub(crate) mod session;

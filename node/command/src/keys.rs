@@ -45,7 +45,10 @@ pub fn keys_of_read<'r, 'a>(read: &'r Read<'a>) -> Keys<'r, 'a> {
         | Read::IdleTime { key }
         | Read::Frequency { key }
         | Read::RefCount { key }
-        | Read::MemoryUsage { key } => Source::Few(Some(key), None),
+        | Read::MemoryUsage { key }
+        | Read::Lookup { key, .. }
+        | Read::InFilter { key, .. }
+        | Read::FilterInfo { key, .. } => Source::Few(Some(key), None),
         Read::GetMany { keys } | Read::Exists { keys } | Read::Touch { keys } => {
             Source::Listed(keys.iter())
         }
@@ -64,7 +67,13 @@ pub fn keys_of_write<'r, 'a>(write: &'r Write<'a>) -> Keys<'r, 'a> {
         | Write::Append { key, .. }
         | Write::SetRange { key, .. }
         | Write::Expire { key, .. }
-        | Write::Persist { key } => Source::Few(Some(key), None),
+        | Write::Persist { key }
+        | Write::SetWith { key, .. }
+        | Write::Lease { key, .. }
+        | Write::Fill { key, .. }
+        | Write::Release { key, .. }
+        | Write::ReserveFilter { key, .. }
+        | Write::AddToFilter { key, .. } => Source::Few(Some(key), None),
         Write::Rename { from, to, .. } | Write::Copy { from, to, .. } => {
             Source::Few(Some(from), Some(to))
         }

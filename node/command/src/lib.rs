@@ -22,6 +22,7 @@ mod glob;
 mod grammar;
 mod help;
 mod keys;
+mod load;
 mod lookup;
 mod number;
 mod reply;
@@ -34,13 +35,14 @@ pub use client::{
     ClientAttribute, ClientCommand, ClientFilter, ClientKind, ClientMatch, PauseScope, ReplyMode,
 };
 pub use cluster::{ClusterCommand, FailoverMode};
-pub use command::{Command, Flush, Scan, ScanKind, Span};
+pub use command::{Command, Flush, Invalidate, Scan, ScanKind, Span};
 pub use describe::write_query;
 pub use error::CommandError;
 pub use glob::Glob;
 pub use grammar::parse;
 pub use help::{HelpTopic, write_help};
 pub use keys::{CrossSlot, Keys, keys_of_read, keys_of_write, slot_of_read, slot_of_write};
+pub use load::Load;
 pub use lookup::resolve;
 pub use reply::{encode_error, encode_reply};
 pub use server::{

@@ -13,12 +13,20 @@ pub fn encode_reply(out: &mut Encoder<'_>, reply: &Reply<'_>) {
         Reply::Int(number) => out.integer(*number),
         Reply::Bulk(value) => out.bulk(value),
         Reply::Status(word) => out.simple(word),
-        Reply::Array(items) => {
+        Reply::Array(items) | Reply::Tuple(items) => {
             out.array(items.len());
             for item in items {
                 encode_reply(out, item);
             }
         }
+        Reply::Map(fields) => {
+            out.map(fields.len());
+            for (name, value) in fields {
+                out.simple(name);
+                encode_reply(out, value);
+            }
+        }
+        Reply::Bool(truth) => out.boolean(*truth),
         Reply::Error(error) => encode_text(out, &error.to_string()),
     }
 }

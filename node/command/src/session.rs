@@ -1,6 +1,7 @@
 //! Commands about a connection.
 
 use scatterhoard_resp::Protocol;
+use scatterhoard_ring::Slot;
 
 use crate::{ClientCommand, CommandError};
 
@@ -38,6 +39,12 @@ pub enum SessionCommand<'a> {
     ReadWrite,
     /// `ASKING`: `+OK`.
     Asking,
+    /// `HOARD.PROBE slot…`: for each slot the term under which this node leads it, or `Nil`. It is answered
+    /// behind the invalidations, on this connection, of all that was written before.
+    Probe {
+        /// At least one.
+        slots: Vec<Slot>,
+    },
     /// `WAIT replicas milliseconds`: how many replicas have this connection's writes.
     Wait {
         /// Replicas asked for. Redis accepts negative numbers, which are reached at once.

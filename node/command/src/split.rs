@@ -76,6 +76,9 @@ fn number(reply: Reply<'_>) -> i64 {
         | Reply::Bulk(_)
         | Reply::Status(_)
         | Reply::Array(_)
+        | Reply::Tuple(_)
+        | Reply::Map(_)
+        | Reply::Bool(_)
         | Reply::Error(_) => panic!("a count is answered with a number"),
     }
 }
@@ -88,6 +91,9 @@ fn items(reply: Reply<'_>) -> Vec<Reply<'_>> {
         | Reply::Int(_)
         | Reply::Bulk(_)
         | Reply::Status(_)
+        | Reply::Tuple(_)
+        | Reply::Map(_)
+        | Reply::Bool(_)
         | Reply::Error(_) => panic!("many keys are answered with an array"),
     }
 }
@@ -110,7 +116,10 @@ pub fn split_read(read: Read<'_>) -> Split<Read<'_>> {
         | Read::IdleTime { .. }
         | Read::Frequency { .. }
         | Read::RefCount { .. }
-        | Read::MemoryUsage { .. } => {
+        | Read::MemoryUsage { .. }
+        | Read::Lookup { .. }
+        | Read::InFilter { .. }
+        | Read::FilterInfo { .. } => {
             let slot = Slot::of(keys_of_read(&read).next().unwrap_or_default());
             Split::Whole { slot, op: read }
         }
@@ -139,7 +148,13 @@ pub fn split_write(write: Write<'_>) -> Result<Split<Write<'_>>, CrossSlot> {
         | Write::Expire { .. }
         | Write::Persist { .. }
         | Write::Rename { .. }
-        | Write::Copy { .. } => Ok(Split::Whole { slot: slot_of_write(&write)?, op: write }),
+        | Write::Copy { .. }
+        | Write::SetWith { .. }
+        | Write::Lease { .. }
+        | Write::Fill { .. }
+        | Write::Release { .. }
+        | Write::ReserveFilter { .. }
+        | Write::AddToFilter { .. } => Ok(Split::Whole { slot: slot_of_write(&write)?, op: write }),
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod cluster;
 mod connection;
+mod filters;
 mod keyspace;
 mod keyspace_spans;
+mod loads;
 mod server;
 mod strings;
 
@@ -23,7 +25,7 @@ pub struct CommandSpec {
     pub syntax: &'static str,
     /// One sentence without a full stop.
     pub summary: &'static str,
-    /// The version of Redis that first had it.
+    /// The version that first had it: of Redis, or of the module that it comes from.
     pub since: &'static str,
     /// What it is about.
     pub group: Group,
@@ -136,6 +138,8 @@ pub enum Group {
     Server,
     /// The cluster.
     Cluster,
+    /// What Redis has in modules, or not at all.
+    Module,
 }
 
 impl Flags {
@@ -242,6 +246,7 @@ impl Group {
             Self::Connection => "connection",
             Self::Server => "server",
             Self::Cluster => "cluster",
+            Self::Module => "module",
         }
     }
 }
@@ -352,13 +357,15 @@ const PLAIN: CommandSpec = CommandSpec {
     grammar: container,
 };
 
-const FAMILIES: [&[CommandSpec]; 6] = [
+const FAMILIES: [&[CommandSpec]; 8] = [
     strings::COMMANDS,
     keyspace::COMMANDS,
     keyspace_spans::COMMANDS,
     connection::COMMANDS,
     cluster::COMMANDS,
     server::COMMANDS,
+    loads::COMMANDS,
+    filters::COMMANDS,
 ];
 
 const COUNT: usize = {

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use scatterhoard_command::{
-    Command, CommandSpec, ServerCommand, commands, encode_error, parse, split_read, split_write,
-    write_help, write_query,
+    Command, CommandSpec, ServerCommand, commands, encode_error, keys_of_read, parse, split_read,
+    split_write, write_help, write_query,
 };
 use scatterhoard_resp::{Args, Encoder, Protocol};
 use scatterhoard_store::UnixMillis;
@@ -47,6 +47,16 @@ const KNOWN: &[&str] = &[
     "COUNT",
     "TYPE",
     "string",
+    "LEASE",
+    "STALE",
+    "NEGATIVE",
+    "SOFT",
+    "TAGS",
+    "TAG",
+    "PREFIX",
+    "EXPANSION",
+    "NONSCALING",
+    "0.01",
     "ASYNC",
     "SYNC",
     "AUTH",
@@ -110,6 +120,9 @@ proptest! {
             Ok(Command::Write(write)) => drop(split_write(write)),
             Ok(Command::Server(ServerCommand::Command(query))) => write_query(&mut encoder, &query),
             Ok(Command::Server(ServerCommand::Help(topic))) => write_help(&mut encoder, topic),
+            Ok(Command::Load(load)) => {
+                prop_assert_eq!(keys_of_read(&load.read()).next(), Some(load.key()));
+            }
             Ok(Command::Server(_) | Command::Session(_) | Command::Span(_)) => {}
             Err(error) => {
                 encode_error(&mut encoder, &error);

@@ -88,7 +88,26 @@ fn entries_are_those_of_redis() {
     let later: Vec<_> = lines.keys().map(String::as_str).collect();
     assert_eq!(
         later,
-        ["client|no-touch", "client|setinfo", "cluster|myshardid", "debug|help", "debug|sleep"]
+        [
+            "bf.add",
+            "bf.exists",
+            "bf.info",
+            "bf.madd",
+            "bf.mexists",
+            "bf.reserve",
+            "client|no-touch",
+            "client|setinfo",
+            "cluster|myshardid",
+            "debug|help",
+            "debug|sleep",
+            "hoard.fill",
+            "hoard.get",
+            "hoard.invalidate",
+            "hoard.probe",
+            "hoard.release",
+            "hoard.set",
+            "hoard.wait",
+        ]
     );
 }
 

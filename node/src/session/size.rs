@@ -33,9 +33,15 @@ pub(super) fn reply_bytes_max(core: &Core, door: Door) -> usize {
 /// At most so many bytes on the wire.
 pub(super) fn reply_bytes(reply: &Reply<'_>) -> usize {
     match reply {
-        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Status(_) => HEADER_BYTES_MAX,
+        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Status(_) | Reply::Bool(_) => {
+            HEADER_BYTES_MAX
+        }
         Reply::Bulk(value) => HEADER_BYTES_MAX + value.len(),
-        Reply::Array(items) => {
+        Reply::Map(fields) => {
+            let bytes = fields.iter().map(|(name, value)| name.len() + reply_bytes(value));
+            HEADER_BYTES_MAX * (1 + fields.len()) + bytes.fold(0, usize::saturating_add)
+        }
+        Reply::Array(items) | Reply::Tuple(items) => {
             HEADER_BYTES_MAX + items.iter().map(reply_bytes).fold(0, usize::saturating_add)
         }
         Reply::Error(error) => HEADER_BYTES_MAX + error.to_string().len(),

@@ -15,7 +15,7 @@ use scatterhoard_command::{
 use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Protocol};
 use scatterhoard_ring::{NodeId, Slot};
-use scatterhoard_store::{OpError, Read, Reply, Step, Write, encode_step};
+use scatterhoard_store::{OpError, Read, Reply, Step, Token, Write, encode_step};
 use tokio::time::Instant;
 
 use super::buffer::Share;
@@ -118,10 +118,23 @@ impl Patience {
             (Ok(Command::Write(write)), Door::Cluster | Door::AnyKey) => {
                 self.serve_write(args, write, out).await
             }
+            (Ok(Command::Load(load)), door) => match (load.propose(self.token()), door) {
+                (Some(write), Door::Peer) => {
+                    self.serve_peer(slot_of_write(&write), &Op::Write(write), out).await
+                }
+                (Some(write), Door::Cluster | Door::AnyKey) => {
+                    self.serve_write(args, write, out).await
+                }
+                (None, _) => Outcome::NotDone,
+            },
             (Ok(Command::Span(_) | Command::Session(_) | Command::Server(_)) | Err(_), _) => {
                 Outcome::NotDone
             }
         }
+    }
+
+    fn token(&self) -> Token {
+        Token(self.core.chance.roll())
     }
 
     /// Serves a peer what we lead, once. Who asked knows better where to ask next, and asks again.

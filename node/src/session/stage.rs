@@ -12,12 +12,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use scatterhoard_command::{
-    Command, CommandError, CrossSlot, encode_error, encode_reply, slot_of_read, slot_of_write,
+    Command, CommandError, CrossSlot, Load, encode_error, encode_reply, slot_of_read, slot_of_write,
 };
 use scatterhoard_replication::Lease;
 use scatterhoard_resp::{Args, Encoder, Protocol};
 use scatterhoard_ring::{NodeId, PartitionId, Slot};
-use scatterhoard_store::{Read, Reply, SetAnswer, Step, UnixMillis, Write, encode_step};
+use scatterhoard_store::{Read, Reply, SetAnswer, Step, Token, UnixMillis, Write, encode_step};
 use tokio::time::{Instant, Sleep};
 
 use super::refusal::{Refusal, put_refusal};
@@ -198,9 +198,15 @@ impl Stage {
         command: &Command<'_>,
         request: Range<usize>,
     ) -> Planned {
+        if let Command::Load(Load::Wait { .. }) = command {
+            let why = "HOARD.WAIT is not supported by this version; ask HOARD.GET again instead";
+            self.put_error(request, &CommandError::NotHere(why));
+            return Planned::Done;
+        }
         let slot = match command {
             Command::Read(read) => slot_of_read(read),
             Command::Write(write) => slot_of_write(write),
+            Command::Load(load) => Ok(Slot::of(load.key())),
             Command::Span(_) | Command::Session(_) | Command::Server(_) => {
                 return Planned::AfterThis;
             }
@@ -261,7 +267,28 @@ impl Stage {
                 }
                 Planned::Done
             }
+            Command::Load(load) => self.add_load(partition, slot, *load, request),
             Command::Span(_) | Command::Session(_) | Command::Server(_) => Planned::AfterThis,
+        }
+    }
+
+    /// A read if it finds something to answer with, and else a write. Behind other writes a write at once,
+    /// which looks again when it is applied: so that misses of one pipeline go together.
+    fn add_load(
+        &mut self,
+        partition: &Arc<Partition>,
+        slot: Slot,
+        load: Load<'_>,
+        request: Range<usize>,
+    ) -> Planned {
+        let time = partition.time(self.now);
+        let is_behind = self.units.iter().any(|unit| unit.partition.id == partition.id);
+        let is_answered = !is_behind
+            && partition.store.lock().lookup(slot, load.key(), time).answer(load.wants()).is_some();
+        let write = load.propose(Token(self.core.chance.roll())).filter(|_| !is_answered);
+        match write {
+            Some(write) => self.add_local(partition, slot, &Command::Write(write), request),
+            None => self.add_read(partition, slot, &load.read(), request),
         }
     }
 
@@ -361,6 +388,7 @@ impl Stage {
                 let effect = match command {
                     Command::Read(_) => Effect::Reads,
                     Command::Write(_)
+                    | Command::Load(_)
                     | Command::Span(_)
                     | Command::Session(_)
                     | Command::Server(_) => Effect::Writes,
@@ -436,13 +464,19 @@ fn grows(write: &Write<'_>) -> bool {
         | Write::AddFloat { .. }
         | Write::Append { .. }
         | Write::SetRange { .. }
-        | Write::Copy { .. } => true,
+        | Write::Copy { .. }
+        | Write::SetWith { .. }
+        | Write::Lease { .. }
+        | Write::Fill { .. }
+        | Write::ReserveFilter { .. }
+        | Write::AddToFilter { .. } => true,
         Write::GetExpire { .. }
         | Write::GetDelete { .. }
         | Write::Delete { .. }
         | Write::Expire { .. }
         | Write::Persist { .. }
         | Write::Rename { .. }
+        | Write::Release { .. }
         | Write::Evict { .. } => false,
     }
 }
@@ -452,7 +486,8 @@ fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
     match write {
         Write::Set { key, answer: SetAnswer::Before, .. }
         | Write::GetExpire { key, .. }
-        | Write::GetDelete { key } => Some(key),
+        | Write::GetDelete { key }
+        | Write::Lease { key, .. } => Some(key),
         Write::Set { answer: SetAnswer::Done | SetAnswer::Count, .. }
         | Write::SetMany { .. }
         | Write::SetManyIfAbsent { .. }
@@ -465,6 +500,11 @@ fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
         | Write::Persist { .. }
         | Write::Rename { .. }
         | Write::Copy { .. }
+        | Write::SetWith { .. }
+        | Write::Fill { .. }
+        | Write::Release { .. }
+        | Write::ReserveFilter { .. }
+        | Write::AddToFilter { .. }
         | Write::Evict { .. } => None,
     }
 }

@@ -7,13 +7,15 @@
 //!   2 random: roll u64                             2 random: nothing, or a key after a 1
 //!   3 flush                                        3 flushed
 //!                                                  4 not done   5 too few replicas   6 in doubt
+//!   7 tags, each with its length u32               7 invalidated: how many keys u64
+//!   8 prefix                                       7 the same
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use scatterhoard_ring::PartitionId;
 use scatterhoard_store::Cursor;
 
-use super::{Answer, Missing, Question};
+use super::{Answer, Missing, Outdated, Question};
 
 const VERSION: u8 = 1;
 
@@ -24,6 +26,8 @@ const FLUSH: u8 = 3;
 const NOT_DONE: u8 = 4;
 const TOO_FEW_REPLICAS: u8 = 5;
 const IN_DOUBT: u8 = 6;
+const INVALIDATE_TAGS: u8 = 7;
+const INVALIDATE_PREFIX: u8 = 8;
 
 pub(super) fn encode_question(partition: PartitionId, question: &Question) -> Bytes {
     let mut out = BytesMut::with_capacity(32);
@@ -42,6 +46,14 @@ pub(super) fn encode_question(partition: PartitionId, question: &Question) -> By
             out.put_u64(*roll);
         }
         Question::Flush => out.put_u8(FLUSH),
+        Question::Invalidate(Outdated::Tags(tags)) => {
+            out.put_u8(INVALIDATE_TAGS);
+            tags.iter().for_each(|tag| put_with_length(&mut out, tag));
+        }
+        Question::Invalidate(Outdated::Prefix(prefix)) => {
+            out.put_u8(INVALIDATE_PREFIX);
+            out.put_slice(prefix);
+        }
     }
     out.freeze()
 }
@@ -61,6 +73,14 @@ pub(super) fn decode_question(mut body: Bytes) -> Option<(PartitionId, Question)
         }
         RANDOM => Question::Random { roll: body.try_get_u64().ok()? },
         FLUSH => Question::Flush,
+        INVALIDATE_TAGS => {
+            let tags = take_keys(&mut body)?.into_iter().map(Bytes::from).collect();
+            Question::Invalidate(Outdated::Tags(tags))
+        }
+        INVALIDATE_PREFIX => {
+            let question = Question::Invalidate(Outdated::Prefix(body));
+            return Some((partition, question));
+        }
         _ => return None,
     };
     body.is_empty().then_some((partition, question))
@@ -77,10 +97,7 @@ pub(super) fn encode_answer(answer: &Result<Answer, Missing>) -> Bytes {
         Ok(Answer::Page { next, keys }) => {
             out.put_u8(PAGE);
             out.put_u64(next.number());
-            for key in keys {
-                out.put_u32(u32::try_from(key.len()).expect("a key is smaller than 4 GiB"));
-                out.put_slice(key);
-            }
+            keys.iter().for_each(|key| put_with_length(&mut out, key));
         }
         Ok(Answer::Random(key)) => {
             out.put_u8(RANDOM);
@@ -90,6 +107,10 @@ pub(super) fn encode_answer(answer: &Result<Answer, Missing>) -> Bytes {
             }
         }
         Ok(Answer::Flushed) => out.put_u8(FLUSH),
+        Ok(Answer::Invalidated(count)) => {
+            out.put_u8(INVALIDATE_TAGS);
+            out.put_u64(*count);
+        }
         Err(Missing::NotDone | Missing::Elsewhere) => out.put_u8(NOT_DONE),
         Err(Missing::TooFewReplicas) => out.put_u8(TOO_FEW_REPLICAS),
         Err(Missing::InDoubt) => out.put_u8(IN_DOUBT),
@@ -118,17 +139,29 @@ pub(super) fn decode_answer(
             Ok(Answer::Random(Some(std::mem::take(&mut body).to_vec())))
         }
         (FLUSH, Question::Flush) => Ok(Answer::Flushed),
+        (INVALIDATE_TAGS, Question::Invalidate(_)) => {
+            Ok(Answer::Invalidated(body.try_get_u64().ok()?))
+        }
         (NOT_DONE, _) => Err(Missing::NotDone),
         (TOO_FEW_REPLICAS, _) => Err(Missing::TooFewReplicas),
         (IN_DOUBT, _) => Err(Missing::InDoubt),
         (
             _,
-            Question::Count | Question::Page { .. } | Question::Random { .. } | Question::Flush,
+            Question::Count
+            | Question::Page { .. }
+            | Question::Random { .. }
+            | Question::Flush
+            | Question::Invalidate(_),
         ) => {
             return None;
         }
     };
     body.is_empty().then_some(answer)
+}
+
+fn put_with_length(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u32(u32::try_from(bytes.len()).expect("a word is smaller than 4 GiB"));
+    out.put_slice(bytes);
 }
 
 fn take_keys(body: &mut Bytes) -> Option<Vec<Vec<u8>>> {
@@ -149,13 +182,15 @@ mod tests {
 
     use super::*;
 
-    fn questions() -> [Question; 4] {
+    fn questions() -> [Question; 6] {
         let cursor = Cursor::new(0x0123_4567_89ab_cdef);
         [
             Question::Count,
             Question::Page { cursor, count: 100, pattern: Bytes::from_static(b"user:*") },
             Question::Random { roll: 42 },
             Question::Flush,
+            Question::Invalidate(Outdated::Tags(vec![Bytes::from_static(b"t"), Bytes::new()])),
+            Question::Invalidate(Outdated::Prefix(Bytes::from_static(b"user:"))),
         ]
     }
 
@@ -169,7 +204,7 @@ mod tests {
 
     #[test]
     fn answers_arrive_as_they_were_given() {
-        let [count, page, random, flush] = questions();
+        let [count, page, random, flush, tags, prefix] = questions();
         let keys = vec![b"a".to_vec(), Vec::new(), vec![0; 300]];
         let given = [
             (&count, Ok(Answer::Count(7))),
@@ -178,6 +213,8 @@ mod tests {
             (&random, Ok(Answer::Random(Some(Vec::new())))),
             (&random, Ok(Answer::Random(Some(b"key".to_vec())))),
             (&flush, Ok(Answer::Flushed)),
+            (&tags, Ok(Answer::Invalidated(0))),
+            (&prefix, Ok(Answer::Invalidated(300))),
             (&count, Err(Missing::NotDone)),
             (&flush, Err(Missing::TooFewReplicas)),
             (&flush, Err(Missing::InDoubt)),

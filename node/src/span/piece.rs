@@ -4,15 +4,22 @@ use std::sync::Arc;
 
 use scatterhoard_command::Glob;
 use scatterhoard_replication::probe::{self, Event, Point};
-use scatterhoard_store::{Cursor, Store, UnixMillis, encode_flush};
+use scatterhoard_ring::SlotRange;
+use scatterhoard_store::{
+    Cursor, Reply, Store, UnixMillis, encode_flush, encode_invalidate_prefix, encode_invalidate_tag,
+};
 use tokio::time::Instant;
 
-use super::{Answer, Missing, Question};
+use super::{Answer, Missing, Outdated, Question};
 use crate::core::Core;
 use crate::partition::{Partition, WriteError};
 
 /// Keys that are looked at while a store is held: some hundred microseconds.
 pub(super) const PAGE_KEYS_MAX: u32 = 2048;
+
+/// Slots that one step of an invalidation by prefix looks through: with 60 keys each, some hundred
+/// microseconds.
+const PREFIX_SLOTS: u16 = 64;
 
 /// Bytes of keys in one page. A page goes to another node in one message.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -42,6 +49,14 @@ pub(super) async fn answer(
             key.await.map(Answer::Random)
         }
         Question::Flush => flush(core, partition).await,
+        Question::Invalidate(Outdated::Tags(tags)) => {
+            let mut steps = Vec::new();
+            tags.iter().for_each(|tag| encode_invalidate_tag(&mut steps, partition.slots, tag));
+            change(core, partition, steps, tags.len()).await.map(|_| Answer::Invalidated(0))
+        }
+        Question::Invalidate(Outdated::Prefix(prefix)) => {
+            invalidate_prefix(core, partition, prefix).await
+        }
     }
 }
 
@@ -87,14 +102,47 @@ fn page(store: &Store, cursor: Cursor, count: u32, pattern: &Glob<'_>, time: Uni
 }
 
 async fn flush(core: &Core, partition: &Partition) -> Result<Answer, Missing> {
+    let mut steps = Vec::with_capacity(32);
+    encode_flush(&mut steps, partition.slots);
+    change(core, partition, steps, 1).await.map(|_| Answer::Flushed)
+}
+
+/// Some slots at a time, so that others are served in between.
+async fn invalidate_prefix(
+    core: &Core,
+    partition: &Partition,
+    prefix: &[u8],
+) -> Result<Answer, Missing> {
+    let mut removed = 0;
+    let (first, end) = (partition.slots.first().number(), partition.slots.last().number() + 1);
+    for start in (first..end).step_by(PREFIX_SLOTS.into()) {
+        let slots = SlotRange::new(start, end.min(start + PREFIX_SLOTS));
+        let mut steps = Vec::new();
+        encode_invalidate_prefix(&mut steps, slots.expect("not empty, and of a partition"), prefix);
+        let replies = change(core, partition, steps, 1).await.map_err(|missing| {
+            // What was removed stays so.
+            if start > first { Missing::InDoubt } else { missing }
+        })?;
+        removed += match replies.first() {
+            Some(Reply::Int(count)) => count.unsigned_abs(),
+            Some(_) | None => return Err(Missing::InDoubt),
+        };
+    }
+    Ok(Answer::Invalidated(removed))
+}
+
+async fn change(
+    core: &Core,
+    partition: &Partition,
+    steps: Vec<u8>,
+    steps_count: usize,
+) -> Result<Vec<Reply<'static>>, Missing> {
     if partition.has_too_few_replicas() {
         return Err(Missing::TooFewReplicas);
     }
-    let mut steps = Vec::with_capacity(32);
-    encode_flush(&mut steps, partition.slots);
     let by = Instant::now() + core.config.write_timeout;
-    match tokio::time::timeout_at(by, partition.submit(steps, 1)).await {
-        Ok(Ok(_)) => Ok(Answer::Flushed),
+    match tokio::time::timeout_at(by, partition.submit(steps, steps_count)).await {
+        Ok(Ok(replies)) => Ok(replies),
         Ok(Err(WriteError::NotDone)) => Err(Missing::NotDone),
         Ok(Err(WriteError::InDoubt)) | Err(_) => Err(Missing::InDoubt),
     }
@@ -104,7 +152,7 @@ async fn flush(core: &Core, partition: &Partition) -> Result<Answer, Missing> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use scatterhoard_ring::{Slot, SlotRange};
+    use scatterhoard_ring::Slot;
     use scatterhoard_store::{Expiry, SetAnswer, Step, When, Write, encode_header, encode_step};
 
     use super::*;

@@ -33,7 +33,9 @@ impl Store {
             Logged::Write(step) => {
                 Some((self.at(step.slot)?, Hash::of(first_key(&step.write)?, self.seed)))
             }
-            Logged::Flush { .. } => None,
+            Logged::Flush { .. }
+            | Logged::InvalidateTag { .. }
+            | Logged::InvalidatePrefix { .. } => None,
         }
     }
 }
@@ -57,7 +59,13 @@ fn first_key<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
         | Write::Append { key, .. }
         | Write::SetRange { key, .. }
         | Write::Expire { key, .. }
-        | Write::Persist { key } => Some(key),
+        | Write::Persist { key }
+        | Write::SetWith { key, .. }
+        | Write::Lease { key, .. }
+        | Write::Fill { key, .. }
+        | Write::Release { key, .. }
+        | Write::ReserveFilter { key, .. }
+        | Write::AddToFilter { key, .. } => Some(key),
         Write::SetMany { pairs } | Write::SetManyIfAbsent { pairs } => {
             pairs.first().map(|&(key, _)| key)
         }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0       4          8       9              9+K                 9+K+D
-//! access  value_len  flags   key_len (1|4)  deadline (0|8)      key, value
+//! access  value_len  flags   key_len (1|4)  deadline (0|8)      extra (few have it), key, value
 //! ```
 //! The allocation has the size class of what it holds, so the class follows from the header, and a
 //! value may change in place as long as the class stays.
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::UnixMillis;
 use crate::access::Access;
+use crate::extra::Extra;
 
 /// What a block is made of.
 #[derive(Clone, Copy)]
@@ -26,15 +27,20 @@ pub(crate) struct Parts<'a> {
     pub(crate) deadline: Option<UnixMillis>,
     pub(crate) shape: Shape,
     pub(crate) access: Access,
+    pub(crate) extra: Extra<'a>,
 }
 
-/// How a string came to be; Redis names its encoding by it.
+/// What kind of value it is. How a string came to be is a part of it: Redis names its encoding by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Written whole.
     Whole,
     /// Changed in part (`APPEND`, `SETRANGE`): Redis keeps such a string with room to grow.
     Grown,
+    /// The source says that there is nothing under this key. The value is empty.
+    Negative,
+    /// A Bloom filter; the value is laid out as [`crate::filter`] says.
+    Filter,
 }
 
 /// An entry. Owns its allocation.
@@ -58,6 +64,10 @@ const DEADLINE_BYTES: usize = 8;
 const FLAG_DEADLINE: u8 = 1;
 const FLAG_LONG_KEY: u8 = 2;
 const FLAG_GROWN: u8 = 4;
+const FLAG_EXTRA: u8 = 8;
+const FLAG_NEGATIVE: u8 = 16;
+const FLAG_FILTER: u8 = 32;
+const SHAPE_FLAGS: u8 = FLAG_GROWN | FLAG_NEGATIVE | FLAG_FILTER;
 
 impl Block {
     pub(crate) fn new(parts: Parts<'_>) -> Self {
@@ -66,8 +76,11 @@ impl Block {
         let long_key = key_len > u32::from(u8::MAX);
         let flags = (if parts.deadline.is_some() { FLAG_DEADLINE } else { 0 })
             | (if long_key { FLAG_LONG_KEY } else { 0 })
-            | (if parts.shape == Shape::Grown { FLAG_GROWN } else { 0 });
-        let total = key_at(flags) + parts.key.len() + parts.value.len();
+            | (if parts.extra.is_none() { 0 } else { FLAG_EXTRA })
+            | flag_of(parts.shape);
+        let extra = parts.extra.as_bytes();
+        let key_at = head_bytes(flags) + extra.len();
+        let total = key_at + parts.key.len() + parts.value.len();
         let mut block = Self(allocate(layout_of(total)));
         block.write(0, &parts.access.0.to_ne_bytes());
         block.write(VALUE_LEN_AT, &value_len.to_ne_bytes());
@@ -75,15 +88,16 @@ impl Block {
         let key_len = key_len.to_le_bytes();
         block.write(KEY_LEN_AT, if long_key { &key_len } else { &key_len[..1] });
         if let Some(deadline) = parts.deadline {
-            block.write(key_at(flags) - DEADLINE_BYTES, &deadline.millis().to_le_bytes());
+            block.write(head_bytes(flags) - DEADLINE_BYTES, &deadline.millis().to_le_bytes());
         }
-        block.write(key_at(flags), parts.key);
-        block.write(key_at(flags) + parts.key.len(), parts.value);
+        block.write(head_bytes(flags), extra);
+        block.write(key_at, parts.key);
+        block.write(key_at + parts.key.len(), parts.value);
         block
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        self.slice(key_at(self.flags()), self.key_len())
+        self.slice(self.key_at(), self.key_len())
     }
 
     pub(crate) fn value(&self) -> &[u8] {
@@ -99,7 +113,7 @@ impl Block {
         if self.flags() & FLAG_DEADLINE == 0 {
             return None;
         }
-        let bytes = self.slice(key_at(self.flags()) - DEADLINE_BYTES, DEADLINE_BYTES);
+        let bytes = self.slice(head_bytes(self.flags()) - DEADLINE_BYTES, DEADLINE_BYTES);
         Some(UnixMillis::new(u64::from_le_bytes(bytes.try_into().expect("eight bytes"))))
     }
 
@@ -109,7 +123,30 @@ impl Block {
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        if self.flags() & FLAG_GROWN == 0 { Shape::Whole } else { Shape::Grown }
+        match self.flags() & SHAPE_FLAGS {
+            FLAG_GROWN => Shape::Grown,
+            FLAG_NEGATIVE => Shape::Negative,
+            FLAG_FILTER => Shape::Filter,
+            _ => Shape::Whole,
+        }
+    }
+
+    /// Whether it says that there is nothing.
+    pub(crate) fn is_negative(&self) -> bool {
+        self.flags() & FLAG_NEGATIVE != 0
+    }
+
+    /// Whether time and tags cannot make it absent: so are most.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.flags() & (FLAG_DEADLINE | FLAG_EXTRA) == 0
+    }
+
+    pub(crate) fn extra(&self) -> Extra<'_> {
+        if self.flags() & FLAG_EXTRA == 0 {
+            return Extra::NONE;
+        }
+        let at = head_bytes(self.flags());
+        Extra::of_written(self.slice(at, self.extra_bytes()))
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -140,7 +177,32 @@ impl Block {
             deadline: self.deadline(),
             shape: self.shape(),
             access: self.access(),
+            extra: self.extra(),
         }
+    }
+
+    /// Makes an entry with tags one that was written before any index of a log.
+    pub(crate) fn forget_written(&mut self) {
+        if let Some(written) = self.extra().written_at() {
+            let at = head_bytes(self.flags()) + written.start;
+            self.write(at, &[0; 8]);
+        }
+    }
+
+    /// The value, to be changed in place.
+    pub(crate) fn value_mut(&mut self) -> &mut [u8] {
+        let (at, len) = (self.value_at(), self.value_len());
+        // SAFETY: within what is initialised, as for `slice`; borrowed as long as `self` is, mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_ptr().add(at), len) }
+    }
+
+    /// Makes the value longer: by these bytes, and by zeros after them.
+    pub(crate) fn extend_value(&mut self, bytes: &[u8], zeros_count: usize) {
+        let before = self.value_len();
+        self.resize_value(before + bytes.len() + zeros_count);
+        let at = self.value_at() + before;
+        self.write(at, bytes);
+        self.write_zeros(at + bytes.len(), zeros_count);
     }
 
     pub(crate) fn set_value(&mut self, value: &[u8], shape: Shape) {
@@ -167,7 +229,7 @@ impl Block {
         let had = self.flags() & FLAG_DEADLINE != 0;
         match deadline {
             Some(deadline) if had => {
-                let at = key_at(self.flags()) - DEADLINE_BYTES;
+                let at = head_bytes(self.flags()) - DEADLINE_BYTES;
                 self.write(at, &deadline.millis().to_le_bytes());
             }
             None if !had => {}
@@ -176,10 +238,7 @@ impl Block {
     }
 
     fn set_shape(&mut self, shape: Shape) {
-        let flags = match shape {
-            Shape::Whole => self.flags() & !FLAG_GROWN,
-            Shape::Grown => self.flags() | FLAG_GROWN,
-        };
+        let flags = self.flags() & !SHAPE_FLAGS | flag_of(shape);
         self.write(FLAGS_AT, &[flags]);
     }
 
@@ -211,8 +270,20 @@ impl Block {
         u32::from_le_bytes(bytes.try_into().expect("four bytes")) as usize
     }
 
+    fn key_at(&self) -> usize {
+        let flags = self.flags();
+        let extra_bytes = if flags & FLAG_EXTRA == 0 { 0 } else { self.extra_bytes() };
+        head_bytes(flags) + extra_bytes
+    }
+
+    /// How long the extra of a block that has one is; its first byte says so.
+    #[cold]
+    fn extra_bytes(&self) -> usize {
+        Extra::bytes_by_head(self.slice(head_bytes(self.flags()), 1)[0])
+    }
+
     fn value_at(&self) -> usize {
-        key_at(self.flags()) + self.key_len()
+        self.key_at() + self.key_len()
     }
 
     fn bytes_used(&self) -> usize {
@@ -253,8 +324,17 @@ impl Drop for Block {
     }
 }
 
-/// Where the key begins.
-fn key_at(flags: u8) -> usize {
+const fn flag_of(shape: Shape) -> u8 {
+    match shape {
+        Shape::Whole => 0,
+        Shape::Grown => FLAG_GROWN,
+        Shape::Negative => FLAG_NEGATIVE,
+        Shape::Filter => FLAG_FILTER,
+    }
+}
+
+/// Where the extra begins, and the key if there is none.
+fn head_bytes(flags: u8) -> usize {
     let key_len_bytes = if flags & FLAG_LONG_KEY == 0 { 1 } else { 4 };
     let deadline_bytes = if flags & FLAG_DEADLINE == 0 { 0 } else { DEADLINE_BYTES };
     KEY_LEN_AT + key_len_bytes + deadline_bytes
@@ -295,6 +375,7 @@ mod tests {
             deadline: deadline.map(UnixMillis::new),
             shape: Shape::Whole,
             access: Access(7),
+            extra: Extra::NONE,
         }
     }
 

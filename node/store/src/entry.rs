@@ -10,7 +10,11 @@
 
 use scatterhoard_ring::{Slot, SlotRange};
 
-use crate::{Expiry, SetAnswer, Step, UnixMillis, When, WhenExpire, Write};
+use crate::fields::{Fields, put_bytes, put_count};
+use crate::{
+    Content, Expiry, FilterForm, FilterLayout, SetAnswer, Step, TAGS_COUNT_MAX, Terms, Token,
+    UnixMillis, Wants, When, WhenExpire, Write,
+};
 
 /// How long the header of an entry is.
 pub const ENTRY_HEADER_BYTES: usize = 9;
@@ -39,6 +43,27 @@ pub fn encode_step(out: &mut Vec<u8>, step: &Step<'_>) {
 pub fn encode_flush(out: &mut Vec<u8>, slots: SlotRange) {
     encode_framed(out, KIND_FLUSH, slots.first(), |out| {
         out.extend_from_slice(&slots.last().number().to_le_bytes());
+    });
+}
+
+/// Appends the steps that make stale, in every slot of the range, each value that carries the tag, to `out`:
+/// one step to each slot, written short. They answer `Ok` once.
+pub fn encode_invalidate_tag(out: &mut Vec<u8>, slots: SlotRange, tag: &[u8]) {
+    encode_framed(out, KIND_INVALIDATE_TAG, slots.first(), |out| {
+        out.extend_from_slice(&slots.last().number().to_le_bytes());
+        put_bytes(out, tag);
+    });
+}
+
+/// Appends the steps that remove, in every slot of the range, each key that begins with the prefix, to `out`:
+/// one step to each slot, written short. They answer once, with the number of keys.
+///
+/// Each step looks at every key of its slot. Who has many slots logs them in parts, so that no entry holds up
+/// the log for long.
+pub fn encode_invalidate_prefix(out: &mut Vec<u8>, slots: SlotRange, prefix: &[u8]) {
+    encode_framed(out, KIND_INVALIDATE_PREFIX, slots.first(), |out| {
+        out.extend_from_slice(&slots.last().number().to_le_bytes());
+        put_bytes(out, prefix);
     });
 }
 
@@ -86,6 +111,21 @@ pub enum Logged<'a> {
         /// The slots to empty.
         slots: SlotRange,
     },
+    /// Makes each value that carries the tag stale, in every slot of the range by its own account.
+    InvalidateTag {
+        /// The slots.
+        slots: SlotRange,
+        /// The tag.
+        tag: &'a [u8],
+    },
+    /// Removes the keys that begin so, and voids the leases on such, in every slot of the range by its own
+    /// account.
+    InvalidatePrefix {
+        /// The slots.
+        slots: SlotRange,
+        /// What the keys begin with.
+        prefix: &'a [u8],
+    },
 }
 
 /// Reads the steps of an entry one by one. Ends behind the first error.
@@ -107,6 +147,8 @@ impl<'a> Iterator for Steps<'a> {
 }
 
 const KIND_FLUSH: u8 = 16;
+const KIND_INVALIDATE_TAG: u8 = 17;
+const KIND_INVALIDATE_PREFIX: u8 = 18;
 
 fn kind_of(write: &Write<'_>) -> u8 {
     match write {
@@ -125,6 +167,12 @@ fn kind_of(write: &Write<'_>) -> u8 {
         Write::Rename { .. } => 13,
         Write::Copy { .. } => 14,
         Write::Evict { .. } => 15,
+        Write::SetWith { .. } => 19,
+        Write::Lease { .. } => 20,
+        Write::Fill { .. } => 21,
+        Write::Release { .. } => 22,
+        Write::ReserveFilter { .. } => 23,
+        Write::AddToFilter { .. } => 24,
     }
 }
 
@@ -193,6 +241,71 @@ fn encode_write(out: &mut Vec<u8>, write: &Write<'_>) {
             put_bytes(out, from);
             put_bytes(out, to);
         }
+        Write::SetWith { key, content, terms, when } => {
+            out.push(when_code(*when));
+            put_bytes(out, key);
+            encode_content(out, *content);
+            encode_terms(out, terms);
+        }
+        Write::Lease { key, token, millis, wants } => {
+            out.push(wants_code(*wants));
+            out.extend_from_slice(&token.0.to_le_bytes());
+            out.extend_from_slice(&millis.to_le_bytes());
+            put_bytes(out, key);
+        }
+        Write::Fill { key, token, content, terms } => {
+            out.extend_from_slice(&token.0.to_le_bytes());
+            put_bytes(out, key);
+            encode_content(out, *content);
+            encode_terms(out, terms);
+        }
+        Write::Release { key, token } => {
+            out.extend_from_slice(&token.0.to_le_bytes());
+            put_bytes(out, key);
+        }
+        Write::ReserveFilter { key, layout } => {
+            out.extend_from_slice(&layout.capacity.to_le_bytes());
+            out.push(layout.error_bits);
+            out.extend_from_slice(&layout.expansion.to_le_bytes());
+            put_bytes(out, key);
+        }
+        Write::AddToFilter { key, items, form } => {
+            out.push(match form {
+                FilterForm::One => 0,
+                FilterForm::Many => 1,
+            });
+            put_bytes(out, key);
+            put_count(out, items.len());
+            items.iter().for_each(|item| put_bytes(out, item));
+        }
+    }
+}
+
+fn encode_content(out: &mut Vec<u8>, content: Content<'_>) {
+    match content {
+        Content::Negative => out.push(0),
+        Content::Value(value) => {
+            out.push(1);
+            put_bytes(out, value);
+        }
+    }
+}
+
+fn encode_terms(out: &mut Vec<u8>, terms: &Terms<'_>) {
+    encode_expiry(out, terms.expiry);
+    out.push(u8::from(terms.soft_millis.is_some()));
+    if let Some(millis) = terms.soft_millis {
+        out.extend_from_slice(&millis.to_le_bytes());
+    }
+    put_count(out, terms.tags.len());
+    terms.tags.iter().for_each(|tag| put_bytes(out, tag));
+}
+
+fn wants_code(wants: Wants) -> u8 {
+    match wants {
+        Wants::Look => 0,
+        Wants::Lease => 1,
+        Wants::LeaseOrStale => 2,
     }
 }
 
@@ -236,33 +349,23 @@ fn when_expire_code(when: WhenExpire) -> u8 {
     }
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_count(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// LEB128: seven bits a byte, the lowest first.
-pub(crate) fn put_count(out: &mut Vec<u8>, mut count: usize) {
-    while count >= 0x80 {
-        out.push(count as u8 | 0x80);
-        count >>= 7;
-    }
-    out.push(count as u8);
-}
-
 fn decode_framed<'a>(fields: &mut Fields<'a>) -> Result<Logged<'a>, CorruptEntry> {
     let length = fields.fixed().map(u32::from_le_bytes)?;
     let mut body = Fields(fields.take(length as usize)?);
     let kind = body.byte()?;
     let first = body.fixed().map(u16::from_le_bytes)?;
     let slot = Slot::new(first).ok_or(CorruptEntry("slot out of range"))?;
-    let logged = if kind == KIND_FLUSH {
+    let mut slots = || {
         let last = body.fixed().map(u16::from_le_bytes)?;
-        let slots = SlotRange::new(first, last.saturating_add(1))
-            .ok_or(CorruptEntry("not a range of slots"))?;
-        Logged::Flush { slots }
-    } else {
-        Logged::Write(Step { slot, write: decode_write(kind, &mut body)? })
+        SlotRange::new(first, last.saturating_add(1)).ok_or(CorruptEntry("not a range of slots"))
+    };
+    let logged = match kind {
+        KIND_FLUSH => Logged::Flush { slots: slots()? },
+        KIND_INVALIDATE_TAG => Logged::InvalidateTag { slots: slots()?, tag: body.bytes()? },
+        KIND_INVALIDATE_PREFIX => {
+            Logged::InvalidatePrefix { slots: slots()?, prefix: body.bytes()? }
+        }
+        _ => Logged::Write(Step { slot, write: decode_write(kind, &mut body)? }),
     };
     if body.0.is_empty() { Ok(logged) } else { Err(CorruptEntry("more than the step needs")) }
 }
@@ -311,8 +414,85 @@ fn decode_write<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Write<'a>, Corr
             Write::Copy { from: fields.bytes()?, to: fields.bytes()?, replace }
         }
         15 => Write::Evict { keys: fields.list(Fields::bytes)? },
+        19..=24 => return decode_load_or_filter(kind, fields),
         _ => return Err(CorruptEntry("unknown kind of step")),
     })
+}
+
+/// The second half of [`decode_write`].
+fn decode_load_or_filter<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Write<'a>, CorruptEntry> {
+    Ok(match kind {
+        19 => {
+            let when = decode_when(fields.byte()?)?;
+            let (key, content) = (fields.bytes()?, decode_content(fields)?);
+            Write::SetWith { key, content, terms: decode_terms(fields)?, when }
+        }
+        20 => {
+            let wants = decode_wants(fields.byte()?)?;
+            let token = decode_token(fields)?;
+            let millis = fields.fixed().map(u64::from_le_bytes)?;
+            Write::Lease { key: fields.bytes()?, token, millis, wants }
+        }
+        21 => {
+            let token = decode_token(fields)?;
+            let (key, content) = (fields.bytes()?, decode_content(fields)?);
+            Write::Fill { key, token, content, terms: decode_terms(fields)? }
+        }
+        22 => {
+            let token = decode_token(fields)?;
+            Write::Release { key: fields.bytes()?, token }
+        }
+        23 => {
+            let layout = decode_layout(fields)?;
+            Write::ReserveFilter { key: fields.bytes()?, layout }
+        }
+        24 => {
+            let form = if fields.flag()? { FilterForm::Many } else { FilterForm::One };
+            let key = fields.bytes()?;
+            Write::AddToFilter { key, items: fields.list(Fields::bytes)?, form }
+        }
+        _ => return Err(CorruptEntry("unknown kind of step")),
+    })
+}
+
+fn decode_token(fields: &mut Fields<'_>) -> Result<Token, CorruptEntry> {
+    fields.fixed().map(|bytes| Token(u64::from_le_bytes(bytes)))
+}
+
+fn decode_content<'a>(fields: &mut Fields<'a>) -> Result<Content<'a>, CorruptEntry> {
+    Ok(if fields.flag()? { Content::Value(fields.bytes()?) } else { Content::Negative })
+}
+
+fn decode_terms<'a>(fields: &mut Fields<'a>) -> Result<Terms<'a>, CorruptEntry> {
+    let expiry = decode_expiry(fields)?;
+    let soft_millis =
+        if fields.flag()? { Some(fields.fixed().map(u64::from_le_bytes)?) } else { None };
+    let tags = fields.list(Fields::bytes)?;
+    if tags.len() > TAGS_COUNT_MAX {
+        return Err(CorruptEntry("too many tags"));
+    }
+    Ok(Terms { expiry, soft_millis, tags })
+}
+
+fn decode_wants(code: u8) -> Result<Wants, CorruptEntry> {
+    match code {
+        0 => Ok(Wants::Look),
+        1 => Ok(Wants::Lease),
+        2 => Ok(Wants::LeaseOrStale),
+        _ => Err(CorruptEntry("unknown kind of lookup")),
+    }
+}
+
+fn decode_layout(fields: &mut Fields<'_>) -> Result<FilterLayout, CorruptEntry> {
+    let capacity = fields.fixed().map(u32::from_le_bytes)?;
+    let error_bits = fields.byte()?;
+    let expansion = fields.fixed().map(u16::from_le_bytes)?;
+    let is_sound = (1..=FilterLayout::CAPACITY_MAX).contains(&capacity)
+        && (1..=FilterLayout::ERROR_BITS_MAX).contains(&error_bits);
+    if !is_sound {
+        return Err(CorruptEntry("a filter that cannot be"));
+    }
+    Ok(FilterLayout { capacity, error_bits, expansion })
 }
 
 fn decode_expiry(fields: &mut Fields<'_>) -> Result<Expiry, CorruptEntry> {
@@ -352,63 +532,5 @@ fn decode_when_expire(code: u8) -> Result<WhenExpire, CorruptEntry> {
         4 => Ok(WhenExpire::Earlier),
         5 => Ok(WhenExpire::PresentEarlier),
         _ => Err(CorruptEntry("unknown condition of an expiry")),
-    }
-}
-
-/// What is left to read.
-pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Fields<'a> {
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], CorruptEntry> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(CorruptEntry("cut short"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    pub(crate) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], CorruptEntry> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(CorruptEntry("cut short"))?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    pub(crate) fn byte(&mut self) -> Result<u8, CorruptEntry> {
-        self.fixed::<1>().map(|[byte]| byte)
-    }
-
-    pub(crate) fn flag(&mut self) -> Result<bool, CorruptEntry> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(CorruptEntry("neither yes nor no")),
-        }
-    }
-
-    pub(crate) fn count(&mut self) -> Result<usize, CorruptEntry> {
-        let mut count = 0;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            count |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(count);
-            }
-        }
-        Err(CorruptEntry("a count of more than five bytes"))
-    }
-
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CorruptEntry> {
-        let count = self.count()?;
-        self.take(count)
-    }
-
-    fn list<T>(
-        &mut self,
-        mut one: impl FnMut(&mut Self) -> Result<T, CorruptEntry>,
-    ) -> Result<Vec<T>, CorruptEntry> {
-        let count = self.count()?;
-        // Every item takes a byte at least, so a corrupt count cannot ask for more than came.
-        if count > self.0.len() {
-            return Err(CorruptEntry("more items than bytes"));
-        }
-        (0..count).map(|_| one(self)).collect()
     }
 }

@@ -90,9 +90,9 @@ impl Policy {
         }
     }
 
-    /// How gladly this entry is given up. One that has expired goes before all others.
-    fn score(self, block: &Block, now: UnixMillis) -> u64 {
-        if block.is_expired(now) {
+    /// How gladly this entry is given up. One that has expired or is stale goes before all others.
+    fn score(self, table: &SlotTable, block: &Block, now: UnixMillis) -> u64 {
+        if !table.is_live(block, now) {
             return u64::MAX;
         }
         match self {
@@ -142,7 +142,8 @@ impl Store {
             return Vec::new();
         }
         let crowd = Crowd::of(self, policy);
-        let mut pool = Pool { policy, now, candidates: Vec::new(), taken: BTreeSet::new() };
+        let (slots, candidates) = (&self.slots[..], Vec::new());
+        let mut pool = Pool { slots, policy, now, candidates, taken: BTreeSet::new() };
         let mut victims = Vec::new();
         let mut bytes_freed = 0;
         // Rounds that find nobody new end it: all that may go are taken, or nearly all.
@@ -180,7 +181,9 @@ impl<'s> Crowd<'s> {
         let mut count = 0;
         let sums = store.slots.iter().map(|table| {
             let tally = table.tally();
-            count += if is_volatile { tally.expires_count } else { tally.keys_count };
+            let may_go = if is_volatile { tally.expires_count } else { tally.keys_count };
+            // What says that there is nothing may always go: it was made to be forgotten.
+            count += may_go + tally.negatives_count;
             count
         });
         Self { sums: sums.collect(), slots: &store.slots, count, is_volatile }
@@ -193,12 +196,16 @@ impl<'s> Crowd<'s> {
         let first_bin = (roll >> 32) as usize % table.bins_count();
         let bins = (first_bin..table.bins_count()).chain(0..first_bin);
         let mut bins = bins.map(|bin| table.bin(bin)).filter(|(blocks, may_expire)| {
-            !blocks.is_empty() && (*may_expire || !self.is_volatile)
+            !blocks.is_empty()
+                && (*may_expire || !self.is_volatile || blocks.iter().any(Block::is_negative))
         });
         bins.find_map(|(blocks, _)| {
             let first = (roll & 0xffff_ffff) as usize % blocks.len();
             let mut turn = blocks[first..].iter().chain(&blocks[..first]);
-            turn.find(|block| !self.is_volatile || block.deadline().is_some())
+            let may_go = |block: &&Block| {
+                !self.is_volatile || block.is_negative() || block.deadline().is_some()
+            };
+            turn.find(may_go)
         })
         .map(|block| (at, block))
     }
@@ -206,6 +213,7 @@ impl<'s> Crowd<'s> {
 
 /// The best candidates met so far.
 struct Pool<'s> {
+    slots: &'s [SlotTable],
     policy: Policy,
     now: UnixMillis,
     /// The best last.
@@ -219,7 +227,7 @@ impl<'s> Pool<'s> {
         if !self.taken.insert(block.address()) {
             return;
         }
-        let score = self.policy.score(block, self.now);
+        let score = self.policy.score(&self.slots[at], block, self.now);
         let place = self.candidates.partition_point(|&(other, ..)| other <= score);
         self.candidates.insert(place, (score, at, block));
         if self.candidates.len() > POOL_MAX {

@@ -11,12 +11,18 @@ mod bin;
 mod block;
 mod entry;
 mod evict;
+mod extra;
+mod fields;
+mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod load;
+mod lookup;
 mod number;
 mod op;
 mod read;
 mod scan;
+mod side;
 mod slot_table;
 mod snapshot;
 mod store;
@@ -26,11 +32,13 @@ mod write;
 
 pub use entry::{
     CorruptEntry, ENTRY_HEADER_BYTES, Entry, Logged, Steps, encode_flush, encode_header,
-    encode_step,
+    encode_invalidate_prefix, encode_invalidate_tag, encode_step,
 };
 pub use evict::{Policy, UnknownPolicy, Victim};
+pub use lookup::Lookup;
 pub use op::{
-    DeadlineForm, Expiry, OpError, Read, Reply, SetAnswer, Step, When, WhenExpire, Write,
+    Content, DeadlineForm, Expiry, FilterField, FilterForm, FilterLayout, OpError, Read, Reply,
+    SetAnswer, Step, TAGS_COUNT_MAX, Terms, Token, Wants, When, WhenExpire, Write,
 };
 pub use scan::{Cursor, Page};
 pub use slot_table::Tally;

@@ -43,6 +43,95 @@ pub enum Write<'a> {
     Copy { from: &'a [u8], to: &'a [u8], replace: bool },
     /// Eviction, decided by the leader: answers how many existed.
     Evict { keys: Vec<&'a [u8]> },
+    /// `HOARD.SET`: answers `Ok` if set, else `Nil`.
+    SetWith { key: &'a [u8], content: Content<'a>, terms: Terms<'a>, when: When },
+    /// The second half of `HOARD.GET … LEASE`, after a read that found nothing to answer with: answers as
+    /// [`crate::Lookup::answer`], and where that has nothing, the caller is the one to load, for so many
+    /// milliseconds: `["load", token, millis]`, or with what is there
+    /// `["stale", value, token, lives-for-ms]`. `token` is drawn by the proposer, at random.
+    Lease { key: &'a [u8], token: Token, millis: u64, wants: Wants },
+    /// `HOARD.FILL`: sets if the token is live, and then voids it. Answers `Int(1)`, else `Int(0)`.
+    Fill { key: &'a [u8], token: Token, content: Content<'a>, terms: Terms<'a> },
+    /// `HOARD.RELEASE`: voids the token. Answers `Int(1)` if it was live, else `Int(0)`.
+    Release { key: &'a [u8], token: Token },
+    /// `BF.RESERVE`: makes an empty filter. Answers `Ok`.
+    ReserveFilter { key: &'a [u8], layout: FilterLayout },
+    /// `BF.ADD` and `BF.MADD`: answers, as one or as a tuple, whether each was new. Makes a filter of
+    /// [`FilterLayout::DEFAULT`] where nothing is.
+    AddToFilter { key: &'a [u8], items: Vec<&'a [u8]>, form: FilterForm },
+}
+
+/// How many tags a value may carry.
+pub const TAGS_COUNT_MAX: usize = 32;
+
+/// What is set under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// A value.
+    Value(&'a [u8]),
+    /// The source says that there is nothing. Plain commands do not see it.
+    Negative,
+}
+
+/// What goes with a value that is set by `HOARD.SET` or `HOARD.FILL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms<'a> {
+    /// Its deadline.
+    pub expiry: Expiry,
+    /// So many milliseconds after the stamp it is to be loaded anew, though it may still be given.
+    pub soft_millis: Option<u64>,
+    /// What it can be invalidated by; at most [`TAGS_COUNT_MAX`].
+    pub tags: Vec<&'a [u8]>,
+}
+
+/// The right to fill one key, once. Drawn at random, so that no two are ever the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(pub u64);
+
+/// What a caller of `HOARD.GET` does with a miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// It only looks.
+    Look,
+    /// It loads, if nobody does; it waits otherwise, also past the soft deadline.
+    Lease,
+    /// As `Lease`, but past the soft deadline it takes the old value rather than wait.
+    LeaseOrStale,
+}
+
+/// How a Bloom filter is laid out. RedisBloom, `BF.RESERVE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterLayout {
+    /// How many items the first layer takes: `[1, 2^30]`.
+    pub capacity: u32,
+    /// One in 2^this items that were not added is said to be there, at most, over all layers: `[1, 40]`.
+    pub error_bits: u8,
+    /// Each further layer takes so many times what the one before takes; 0: there is no further one.
+    pub expansion: u16,
+}
+
+/// How many items a command on a filter names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterForm {
+    /// One, and one answer.
+    One,
+    /// Several, and as many answers.
+    Many,
+}
+
+/// What `BF.INFO` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterField {
+    /// How many items all layers take.
+    Capacity,
+    /// Bytes.
+    Size,
+    /// How many layers.
+    Filters,
+    /// How many items were added.
+    Items,
+    /// By how much the next layer is larger; `Nil` if there is none.
+    Expansion,
 }
 
 /// What a write does to a key's deadline.
@@ -115,7 +204,7 @@ pub enum Read<'a> {
     Exists { keys: Vec<&'a [u8]> },
     /// As `Exists`, and marks them as used.
     Touch { keys: Vec<&'a [u8]> },
-    /// `Status("string")`, or `Status("none")`.
+    /// `Status("string")`, `Status("MBbloom--")`, or `Status("none")`.
     Type { key: &'a [u8] },
     /// The deadline, in one of four forms; `Int(-2)` without the key, `Int(-1)` without a deadline.
     Deadline { key: &'a [u8], form: DeadlineForm },
@@ -129,6 +218,13 @@ pub enum Read<'a> {
     RefCount { key: &'a [u8] },
     /// Bytes that the key takes with its overhead. `Nil` without the key.
     MemoryUsage { key: &'a [u8] },
+    /// `HOARD.GET`: what [`crate::Lookup::answer`] says, or the tuple `["miss"]`.
+    Lookup { key: &'a [u8], wants: Wants },
+    /// `BF.EXISTS` and `BF.MEXISTS`: whether each item may have been added, as one or as a tuple. Without
+    /// a filter under the key none was, whatever is there.
+    InFilter { key: &'a [u8], items: Vec<&'a [u8]>, form: FilterForm },
+    /// `BF.INFO`: all fields, or one.
+    FilterInfo { key: &'a [u8], field: Option<FilterField> },
 }
 
 /// How a deadline is told.
@@ -159,6 +255,12 @@ pub enum Reply<'a> {
     Status(&'static str),
     /// Several answers.
     Array(Vec<Reply<'a>>),
+    /// One answer that has several parts.
+    Tuple(Vec<Reply<'a>>),
+    /// One answer that has parts with names.
+    Map(Vec<(&'static str, Reply<'a>)>),
+    /// Yes or no; a number in RESP2.
+    Bool(bool),
     /// Refused; nothing was changed.
     Error(OpError),
 }
@@ -190,6 +292,21 @@ pub enum OpError {
     /// The value has another type.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
+    /// Loads of so many keys of one slot are under way that their leases are as long as they may be.
+    #[error("ERR too many loads under way in this slot, try again later")]
+    TooManyLoads,
+    /// A filter was to be made where there is one. Text of RedisBloom.
+    #[error("ERR item exists")]
+    FilterExists,
+    /// There is no filter. Text of RedisBloom.
+    #[error("ERR not found")]
+    NoFilter,
+    /// The filter takes no more. Text of RedisBloom.
+    #[error("ERR non scaling filter is full")]
+    FilterFull,
+    /// The filter would be longer than a value may be, or have more layers than it may have.
+    #[error("ERR filter would be larger than a value may be (proto-max-bulk-len)")]
+    FilterTooLarge,
     /// A key was to be copied onto itself.
     #[error("ERR source and destination objects are the same")]
     SameKey,
@@ -210,6 +327,12 @@ impl Reply<'_> {
             Reply::Bulk(value) => Reply::Bulk(Cow::Owned(value.into_owned())),
             Reply::Status(word) => Reply::Status(word),
             Reply::Array(items) => Reply::Array(items.into_iter().map(Reply::into_owned).collect()),
+            Reply::Tuple(items) => Reply::Tuple(items.into_iter().map(Reply::into_owned).collect()),
+            Reply::Map(fields) => {
+                let owned = fields.into_iter().map(|(name, it)| (name, it.into_owned()));
+                Reply::Map(owned.collect())
+            }
+            Reply::Bool(truth) => Reply::Bool(truth),
             Reply::Error(error) => Reply::Error(error),
         }
     }

@@ -7,9 +7,13 @@ use scatterhoard_ring::Slot;
 
 use crate::access::roll;
 use crate::block::{Block, Shape};
+use crate::filter::filter_of;
+use crate::lookup::Lookup;
 use crate::number::parse_integer;
 use crate::slot_table::{Hash, SlotTable};
-use crate::{DeadlineForm, Read, Reply, Store, UnixMillis};
+use crate::{
+    DeadlineForm, FilterField, FilterForm, OpError, Read, Reply, Store, UnixMillis, Wants,
+};
 
 /// Redis keeps strings up to this length in one piece with their header.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -27,18 +31,21 @@ impl Store {
         match read {
             Read::Get { key } => reader.value(key),
             Read::GetMany { keys } => {
-                Reply::Array(keys.iter().map(|key| reader.value(key)).collect())
+                // As in Redis, what is not a string is not there for `MGET`.
+                let value = |key: &&[u8]| match reader.value(key) {
+                    Reply::Error(_) => Reply::Nil,
+                    value => value,
+                };
+                Reply::Array(keys.iter().map(value).collect())
             }
-            Read::Length { key } => count(reader.used(key).map_or(0, Block::value_len)),
-            Read::GetRange { key, first, last } => {
-                let value = reader.used(key).map_or(&b""[..], Block::value);
+            Read::Length { key } => reader.string(key, |value| count(value.map_or(0, <[u8]>::len))),
+            Read::GetRange { key, first, last } => reader.string(key, |value| {
+                let value = value.unwrap_or_default();
                 Reply::Bulk(Cow::Borrowed(&value[part(value.len(), *first, *last)]))
-            }
+            }),
             Read::Exists { keys } => count(keys.iter().filter_map(|key| reader.find(key)).count()),
             Read::Touch { keys } => count(keys.iter().filter_map(|key| reader.used(key)).count()),
-            Read::Type { key } => {
-                Reply::Status(if reader.find(key).is_some() { "string" } else { "none" })
-            }
+            Read::Type { key } => Reply::Status(reader.find(key).map_or("none", type_of)),
             Read::Deadline { key, form } => reader.deadline(key, *form),
             Read::Encoding { key } => {
                 reader.tell(key, |block| Reply::Bulk(Cow::Borrowed(encoding(block).as_bytes())))
@@ -53,7 +60,20 @@ impl Store {
             Read::MemoryUsage { key } => {
                 reader.tell(key, |block| count(block.bytes() + TABLE_BYTES_PER_ENTRY))
             }
+            Read::Lookup { key, wants } => reader.lookup(key, *wants),
+            Read::InFilter { key, items, form } => reader.in_filter(key, items, *form),
+            Read::FilterInfo { key, field } => reader.filter_info(key, *field),
         }
+    }
+
+    /// What is under a key, and whether someone loads it: for who decides whether to log a
+    /// [`crate::Write::Lease`], or to wait. A value that is found is noted as used.
+    #[must_use]
+    pub fn lookup(&self, slot: Slot, key: &[u8], now: UnixMillis) -> Lookup<'_> {
+        let reader = Reader { table: self.table(slot), seed: self.seed, now };
+        reader.used(key);
+        let at = reader.table.locate(Hash::of(key, self.seed), key);
+        reader.table.lookup(at, key, now)
     }
 }
 
@@ -66,13 +86,13 @@ struct Reader<'s> {
 impl<'s> Reader<'s> {
     fn find(&self, key: &[u8]) -> Option<&'s Block> {
         let block = self.table.find(Hash::of(key, self.seed), key)?;
-        (!block.is_expired(self.now)).then_some(block)
+        self.table.is_shown(block, self.now).then_some(block)
     }
 
     fn used(&self, key: &[u8]) -> Option<&'s Block> {
         let hash = Hash::of(key, self.seed);
         let block = self.table.find(hash, key)?;
-        if block.is_expired(self.now) {
+        if !self.table.is_shown(block, self.now) {
             return None;
         }
         block.set_access(block.access().touched(self.now, roll(hash.0, self.now)));
@@ -80,7 +100,43 @@ impl<'s> Reader<'s> {
     }
 
     fn value(&self, key: &[u8]) -> Reply<'s> {
-        self.used(key).map_or(Reply::Nil, |block| Reply::Bulk(Cow::Borrowed(block.value())))
+        self.string(key, |value| value.map_or(Reply::Nil, |it| Reply::Bulk(Cow::Borrowed(it))))
+    }
+
+    /// What there is to say about a string, or about none.
+    fn string(&self, key: &[u8], tell: impl FnOnce(Option<&'s [u8]>) -> Reply<'s>) -> Reply<'s> {
+        match self.used(key) {
+            Some(block) if block.shape() == Shape::Filter => Reply::Error(OpError::WrongType),
+            block => tell(block.map(Block::value)),
+        }
+    }
+
+    fn lookup(&self, key: &[u8], wants: Wants) -> Reply<'s> {
+        self.used(key);
+        let at = self.table.locate(Hash::of(key, self.seed), key);
+        let answer = |wants| self.table.lookup(at, key, self.now).answer(wants);
+        let missed = || Lookup::Missing.answer(Wants::Look);
+        answer(wants).or_else(missed).expect("who only looks is answered")
+    }
+
+    fn in_filter(&self, key: &[u8], items: &[&[u8]], form: FilterForm) -> Reply<'s> {
+        let block = self.used(key).filter(|block| block.shape() == Shape::Filter);
+        let filter = block.map(filter_of);
+        let mut answers =
+            items.iter().map(|item| Reply::Bool(filter.is_some_and(|filter| filter.has(item))));
+        match form {
+            FilterForm::One => answers.next().unwrap_or(Reply::Bool(false)),
+            FilterForm::Many => Reply::Tuple(answers.collect()),
+        }
+    }
+
+    fn filter_info(&self, key: &[u8], field: Option<FilterField>) -> Reply<'s> {
+        match (self.find(key), field) {
+            (None, _) => Reply::Error(OpError::NoFilter),
+            (Some(block), _) if block.shape() != Shape::Filter => Reply::Error(OpError::WrongType),
+            (Some(block), None) => filter_of(block).info(),
+            (Some(block), Some(field)) => Reply::Tuple(vec![filter_of(block).field(field)]),
+        }
     }
 
     fn tell(&self, key: &[u8], tell: impl FnOnce(&'s Block) -> Reply<'s>) -> Reply<'s> {
@@ -116,7 +172,15 @@ fn encoding(block: &Block) -> &'static str {
         Shape::Grown => "raw",
         Shape::Whole if parse_integer(block.value()).is_some() => "int",
         Shape::Whole if block.value_len() <= EMBEDDED_BYTES_MAX => "embstr",
-        Shape::Whole => "raw",
+        Shape::Whole | Shape::Negative | Shape::Filter => "raw",
+    }
+}
+
+fn type_of(block: &Block) -> &'static str {
+    match block.shape() {
+        Shape::Whole | Shape::Grown => "string",
+        Shape::Filter => "MBbloom--",
+        Shape::Negative => "none",
     }
 }
 

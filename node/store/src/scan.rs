@@ -3,7 +3,7 @@
 use scatterhoard_ring::Slot;
 
 use crate::block::Block;
-use crate::slot_table::Hash;
+use crate::slot_table::{Hash, SlotTable};
 use crate::{Store, UnixMillis};
 
 /// How many draws look for a key that has not expired. Redis, `dbRandomKey`.
@@ -93,7 +93,7 @@ impl Store {
         let mut place = cursor.place();
         for at in start..self.slots.len() {
             for (span, blocks) in self.slots[at].bins_from(place) {
-                let live = blocks.iter().filter(|block| !block.is_expired(now));
+                let live = blocks.iter().filter(|block| self.slots[at].is_shown(block, now));
                 // A cursor may lie within a bin, if bins were merged since.
                 let ahead = live.filter(|block| {
                     span.first >= place || Hash::of(block.key(), self.seed).place() >= place
@@ -129,8 +129,8 @@ impl Store {
     pub fn random_key(&self, roll: u64, now: UnixMillis) -> Option<&[u8]> {
         (0..RANDOM_KEY_TRIES).find_map(|attempt| {
             let roll = Hash::of(&attempt.to_le_bytes(), roll).0;
-            let block = self.random_block(roll)?;
-            (!block.is_expired(now)).then_some(block.key())
+            let (table, block) = self.random_block(roll)?;
+            table.is_shown(block, now).then_some(block.key())
         })
     }
 
@@ -140,31 +140,34 @@ impl Store {
         self.at(slot).map_or_else(Vec::new, |at| self.live_keys(at, now).take(count).collect())
     }
 
-    /// How many keys a slot has, among them expired ones that no sweep has met yet.
+    /// How many keys a slot has, among them expired and stale ones that no sweep has met yet.
     #[must_use]
     pub fn count_in_slot(&self, slot: Slot) -> usize {
         self.at(slot).map_or(0, |at| self.slots[at].tally().keys_count)
     }
 
     fn live_keys(&self, at: usize, now: UnixMillis) -> impl Iterator<Item = &[u8]> {
-        let blocks = self.slots[at].bins_from(0).flat_map(|(_, blocks)| blocks);
-        blocks.filter(move |block| !block.is_expired(now)).map(Block::key)
+        let table = &self.slots[at];
+        let blocks = table.bins_from(0).flat_map(|(_, blocks)| blocks);
+        blocks.filter(move |block| table.is_shown(block, now)).map(Block::key)
     }
 
-    fn random_block(&self, roll: u64) -> Option<&Block> {
-        let mut rank = usize::try_from(roll % self.keys_count().max(1) as u64).ok()?;
+    fn random_block(&self, roll: u64) -> Option<(&SlotTable, &Block)> {
+        let entries_count = self.tally().entries_count();
+        let mut rank = usize::try_from(roll % entries_count.max(1) as u64).ok()?;
         let table = self.slots.iter().find(|table| {
-            let count = table.tally().keys_count;
+            let count = table.tally().entries_count();
             let is_here = rank < count;
             rank -= if is_here { 0 } else { count };
             is_here
         })?;
         let mut bins = table.bins_unordered();
-        bins.find_map(|(blocks, _)| {
+        let block = bins.find_map(|(blocks, _)| {
             let found = blocks.get(rank);
             rank = rank.saturating_sub(blocks.len());
             found
-        })
+        });
+        block.map(|block| (table, block))
     }
 
     /// Behind the place of a slot.

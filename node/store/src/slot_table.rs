@@ -10,6 +10,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::UnixMillis;
 use crate::bin::{Bin, NEVER};
 use crate::block::Block;
+use crate::extra::Tag;
+use crate::lookup::Lookup;
+use crate::side::{Lease, Side, StaleSweep, bits_of};
 
 /// Entries that a bin has on average, in a slot that has more than one bin. Larger bins cost more to
 /// search, smaller ones more to keep.
@@ -38,12 +41,42 @@ impl Hash {
 /// How much there is: of one slot, or of a whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Keys, among them expired ones that no sweep has met yet.
+    /// Keys, among them expired ones, and ones that a tag made stale, that no sweep has met yet.
     pub keys_count: usize,
     /// Those of them that have a deadline.
     pub expires_count: usize,
-    /// What the entries take with their tables, by the size classes of the allocator.
+    /// Entries which say that there is nothing under a key; they are not among the keys.
+    pub negatives_count: usize,
+    /// What the entries, leases and invalidated tags take with their tables, by the size classes of the
+    /// allocator.
     pub bytes: usize,
+}
+
+impl Tally {
+    /// Entries of every kind.
+    pub(crate) fn entries_count(self) -> usize {
+        self.keys_count + self.negatives_count
+    }
+
+    fn add(&mut self, block: &Block) {
+        self.bytes += block.bytes();
+        if block.is_negative() {
+            self.negatives_count += 1;
+        } else {
+            self.keys_count += 1;
+            self.expires_count += usize::from(block.deadline().is_some());
+        }
+    }
+
+    fn subtract(&mut self, block: &Block) {
+        self.bytes -= block.bytes();
+        if block.is_negative() {
+            self.negatives_count -= 1;
+        } else {
+            self.keys_count -= 1;
+            self.expires_count -= usize::from(block.deadline().is_some());
+        }
+    }
 }
 
 /// Where an entry lies until an entry is added or removed.
@@ -78,11 +111,13 @@ pub(crate) struct SlotTable {
     version: u64,
     /// The version at which the last entry went, and every bin with its mark of change.
     emptied: u64,
+    /// What few slots have.
+    side: Option<Box<Side>>,
 }
 
 impl SlotTable {
     pub(crate) const fn new(seed: u64) -> Self {
-        let tally = Tally { keys_count: 0, expires_count: 0, bytes: 0 };
+        let tally = Tally { keys_count: 0, expires_count: 0, negatives_count: 0, bytes: 0 };
         Self {
             bins: Vec::new(),
             tally,
@@ -91,6 +126,7 @@ impl SlotTable {
             applied: 0,
             version: 0,
             emptied: 0,
+            side: None,
         }
     }
 
@@ -111,8 +147,81 @@ impl SlotTable {
         Hash::of(block.key(), self.seed).place()
     }
 
+    /// The earliest time at which there is something to forget, in milliseconds; 0 if there is already.
     pub(crate) fn deadline_min(&self) -> u64 {
-        self.deadline_min
+        self.side.as_ref().map_or(self.deadline_min, |side| side.due().min(self.deadline_min))
+    }
+
+    /// Whether there is nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bins.is_empty() && self.side.is_none()
+    }
+
+    /// Whether an entry of this slot is neither expired nor stale by its tags.
+    pub(crate) fn is_live(&self, block: &Block, now: UnixMillis) -> bool {
+        block.is_lasting() || (!block.is_expired(now) && !self.is_stale(block))
+    }
+
+    /// Whether an entry of this slot is one that plain commands see.
+    pub(crate) fn is_shown(&self, block: &Block, now: UnixMillis) -> bool {
+        self.is_live(block, now) && !block.is_negative()
+    }
+
+    fn is_stale(&self, block: &Block) -> bool {
+        self.side.as_ref().is_some_and(|side| side.is_stale(block.extra()))
+    }
+
+    /// What is under a key, and whether someone loads it.
+    pub(crate) fn lookup(&self, at: Option<At>, key: &[u8], now: UnixMillis) -> Lookup<'_> {
+        let block = at.map(|at| self.block(at)).filter(|block| self.is_live(block, now));
+        Lookup::of(block, self.lease(key, now).map(|lease| lease.until), now)
+    }
+
+    pub(crate) fn side(&self) -> Option<&Side> {
+        self.side.as_deref()
+    }
+
+    /// The lease on a key that is live at this time.
+    pub(crate) fn lease(&self, key: &[u8], now: UnixMillis) -> Option<&Lease> {
+        self.side.as_ref()?.lease(key, now)
+    }
+
+    /// Takes the right to fill a key from whoever has it.
+    pub(crate) fn void(&mut self, key: &[u8]) {
+        if self.side.is_some() {
+            self.change_side(|side| side.void(key));
+        }
+    }
+
+    /// Remembers that a tag was invalidated by the entry of the log at `index`.
+    pub(crate) fn invalidate(&mut self, tag: Tag, index: u64, stamp: UnixMillis) {
+        if self.side.is_none() {
+            return;
+        }
+        let is_crowded = self.change_side(|side| {
+            side.invalidate(tag, index, stamp);
+            side.is_crowded()
+        });
+        if is_crowded {
+            self.forget_stale();
+        }
+    }
+
+    /// Changes what is beside the entries, and keeps the books.
+    pub(crate) fn change_side<T>(&mut self, change: impl FnOnce(&mut Side) -> T) -> T {
+        let mut side = match self.side.take() {
+            Some(side) => {
+                self.tally.bytes -= side.bytes();
+                side
+            }
+            None => Box::new(Side::new()),
+        };
+        let result = change(&mut side);
+        if !side.is_idle() {
+            self.tally.bytes += side.bytes();
+            self.side = Some(side);
+        }
+        result
     }
 
     pub(crate) fn locate(&self, hash: Hash, key: &[u8]) -> Option<At> {
@@ -143,27 +252,35 @@ impl SlotTable {
         let bin = &mut self.bins[at.bin];
         bin.changed = self.version;
         let block = bin.block_mut(at.index);
-        self.tally.bytes -= block.bytes();
-        self.tally.expires_count -= usize::from(block.deadline().is_some());
+        let had_tags = block.extra().has_tags();
+        self.tally.subtract(block);
         change(block);
-        self.tally.bytes += block.bytes();
+        self.tally.add(block);
+        let bits = block.extra().has_tags().then(|| bits_of(block.extra()));
         if let Some(deadline) = block.deadline() {
-            self.tally.expires_count += 1;
             bin.deadline_min = bin.deadline_min.min(deadline.millis());
             self.deadline_min = self.deadline_min.min(deadline.millis());
+        }
+        if had_tags {
+            self.change_side(Side::subtract_tagged);
+        }
+        if let Some(bits) = bits {
+            self.change_side(|side| side.add_tagged(bits));
         }
     }
 
     /// Adds an entry whose key is not there yet.
     pub(crate) fn insert(&mut self, hash: Hash, block: Block) {
-        if self.tally.keys_count >= self.bins.len() * BIN_ENTRIES {
+        if self.tally.entries_count() >= self.bins.len() * BIN_ENTRIES {
             self.split_one();
         }
         self.version += 1;
-        self.tally.keys_count += 1;
-        self.tally.bytes += block.bytes();
+        self.tally.add(&block);
+        if block.extra().has_tags() {
+            let bits = bits_of(block.extra());
+            self.change_side(|side| side.add_tagged(bits));
+        }
         if let Some(deadline) = block.deadline() {
-            self.tally.expires_count += 1;
             self.deadline_min = self.deadline_min.min(deadline.millis());
         }
         let bin_at = bin_of(hash, self.bins.len());
@@ -186,6 +303,7 @@ impl SlotTable {
         block
     }
 
+    /// Forgets everything, leases too.
     pub(crate) fn clear(&mut self) {
         let (applied, version) = (self.applied, self.version + 1);
         *self = Self { applied, version, emptied: version, ..Self::new(self.seed) };
@@ -205,8 +323,8 @@ impl SlotTable {
         self.merge_spare();
     }
 
-    /// Forgets what is expired at this time, until `budget` entries were looked at. Answers whether all
-    /// of the slot was seen; what was seen is not looked at again before it is due.
+    /// Forgets what is expired at this time or stale, until `budget` entries were looked at. Answers whether
+    /// all of the slot was seen; what was seen is not looked at again before it is due.
     pub(crate) fn sweep(&mut self, stamp: UnixMillis, budget: &mut usize) -> bool {
         for at in 0..self.bins.len() {
             if self.bins[at].deadline_min > stamp.millis() {
@@ -222,7 +340,95 @@ impl SlotTable {
         }
         self.deadline_min = self.bins.iter().map(|bin| bin.deadline_min).min().unwrap_or(NEVER);
         self.merge_spare();
-        true
+        if self.side.is_none() {
+            return true;
+        }
+        self.change_side(|side| side.forget_ended(stamp));
+        self.sweep_stale(budget)
+    }
+
+    /// Forgets all that invalidated tags made stale, and the tags.
+    fn forget_stale(&mut self) {
+        if let Some(side) = &mut self.side {
+            side.sweep = StaleSweep::default();
+        }
+        let mut budget = usize::MAX;
+        self.sweep_stale(&mut budget);
+    }
+
+    /// Forgets what invalidated tags made stale, from where the last call left off, and the tags when all
+    /// bins were seen.
+    fn sweep_stale(&mut self, budget: &mut usize) -> bool {
+        if !self.side.as_mut().is_some_and(|side| side.begin_pass()) {
+            return true;
+        }
+        // Taken out, so that the entries can be looked at by it; what goes is counted when it is back.
+        while let Some(side) = self.side.take() {
+            let at = side.sweep.bin;
+            if at >= self.bins.len() || *budget == 0 {
+                self.side = Some(side);
+                break;
+            }
+            *budget = budget.saturating_sub(self.bins[at].blocks().len());
+            let mut bits = 0;
+            let taken = self.bin_without(at, |block| {
+                let extra = block.extra();
+                let stays = !extra.has_tags() || !side.is_stale(extra);
+                bits |= if stays { bits_of(extra) } else { 0 };
+                stays
+            });
+            self.side = Some(side);
+            if !taken.is_empty() {
+                // Who was sent these with the tags is not sent the tags again.
+                self.version += 1;
+                self.bins[at].changed = self.version;
+            }
+            taken.iter().for_each(|(_, block)| self.discount(block));
+            let Some(side) = &mut self.side else { break };
+            side.sweep.bin = at + 1;
+            side.sweep.bits |= bits;
+        }
+        let bins_count = self.bins.len();
+        let is_done = self.side.as_ref().is_none_or(|side| side.sweep.bin >= bins_count);
+        if is_done && self.side.is_some() {
+            self.change_side(Side::end_pass);
+        }
+        self.merge_spare();
+        is_done && self.side.as_ref().is_none_or(|side| side.due() > 0)
+    }
+
+    /// Removes entries and voids leases whose keys begin so; answers how many keys there were.
+    pub(crate) fn remove_prefix(&mut self, prefix: &[u8], stamp: UnixMillis) -> usize {
+        self.version += 1;
+        let mut found = 0;
+        for at in 0..self.bins.len() {
+            let goes = |block: &Block| block.key().starts_with(prefix);
+            let shown = |block: &&Block| goes(block) && self.is_shown(block, stamp);
+            let shown_count = self.bins[at].blocks().iter().filter(shown).count();
+            if self.bins[at].blocks().iter().any(goes) {
+                self.bins[at].changed = self.version;
+                self.take_unless(at, |block| !goes(block));
+            }
+            found += shown_count;
+        }
+        if self.side.is_some() {
+            self.change_side(|side| side.void_unless(|key, _| !key.starts_with(prefix)));
+        }
+        self.merge_spare();
+        found
+    }
+
+    /// Goes over to a log whose indexes begin anew: nothing is left that was compared by the old ones.
+    pub(crate) fn begin_log(&mut self) {
+        self.applied = 0;
+        if self.side.is_none() {
+            return;
+        }
+        self.change_side(|side| side.void_unless(|_, _| false));
+        self.forget_stale();
+        for bin in &mut self.bins {
+            (0..bin.blocks().len()).for_each(|at| bin.block_mut(at).forget_written());
+        }
     }
 
     /// The bins in the order of places, from the one in which this place lies.
@@ -263,30 +469,38 @@ impl SlotTable {
 
     /// What [`SlotTable::tally`] says, counted anew.
     pub(crate) fn recount(&self) -> Tally {
-        let blocks = || self.bins.iter().flat_map(Bin::blocks);
-        let tables = self.bins.capacity() * size_of::<Bin>()
-            + self.bins.iter().map(Bin::vector_bytes).sum::<usize>();
-        Tally {
-            keys_count: blocks().count(),
-            expires_count: blocks().filter(|block| block.deadline().is_some()).count(),
-            bytes: tables + blocks().map(Block::bytes).sum::<usize>(),
-        }
+        let mut tally = Tally::default();
+        self.bins.iter().flat_map(Bin::blocks).for_each(|block| tally.add(block));
+        tally.bytes += self.bins.capacity() * size_of::<Bin>();
+        tally.bytes += self.bins.iter().map(Bin::vector_bytes).sum::<usize>();
+        tally.bytes += self.side.as_ref().map_or(0, |side| side.recount_bytes());
+        let blocks = self.bins.iter().flat_map(Bin::blocks);
+        let tagged_count = blocks.filter(|block| block.extra().has_tags()).count();
+        let counted = self.side.as_ref().map_or(0, |side| side.tagged_count());
+        assert_eq!(counted, tagged_count, "the entries with tags");
+        tally
     }
 
     fn take_unless(&mut self, at: usize, stays: impl FnMut(&Block) -> bool) {
+        for (_, block) in self.bin_without(at, stays) {
+            self.discount(&block);
+        }
+    }
+
+    /// Takes out of a bin what does not pass. The caller discounts it.
+    fn bin_without(&mut self, at: usize, stays: impl FnMut(&Block) -> bool) -> Vec<(u8, Block)> {
         let bin = &mut self.bins[at];
         self.tally.bytes -= bin.vector_bytes();
         let taken = bin.take_unless(stays);
         self.tally.bytes += bin.vector_bytes();
-        for (_, block) in &taken {
-            self.discount(block);
-        }
+        taken
     }
 
     fn discount(&mut self, block: &Block) {
-        self.tally.keys_count -= 1;
-        self.tally.bytes -= block.bytes();
-        self.tally.expires_count -= usize::from(block.deadline().is_some());
+        self.tally.subtract(block);
+        if block.extra().has_tags() {
+            self.change_side(Side::subtract_tagged);
+        }
     }
 
     /// Adds a bin, and gives it half of the bin whose turn it is.
@@ -314,11 +528,14 @@ impl SlotTable {
 
     /// Undoes splits while there are far more bins than the entries need.
     fn merge_spare(&mut self) {
-        if self.tally.keys_count == 0 && !self.bins.is_empty() {
+        let entries_count = self.tally.entries_count();
+        if entries_count == 0 && !self.bins.is_empty() {
+            let side = self.side.take();
             self.clear();
+            self.tally.bytes = side.as_ref().map_or(0, |side| side.bytes());
+            self.side = side;
         }
-        while self.bins.len() > 1 && self.tally.keys_count < (self.bins.len() - 1) * BIN_ENTRIES / 2
-        {
+        while self.bins.len() > 1 && entries_count < (self.bins.len() - 1) * BIN_ENTRIES / 2 {
             self.merge_one();
         }
     }
@@ -327,6 +544,10 @@ impl SlotTable {
         let Some(mut last) = self.bins.pop() else {
             return;
         };
+        if let Some(side) = &mut self.side {
+            // What comes from the last bin may not have been seen, and goes where all was.
+            side.sweep.bin = 0;
+        }
         let target = self.bins.len() - previous_power(self.bins.len());
         let target = &mut self.bins[target];
         self.tally.bytes -= last.vector_bytes() + target.vector_bytes();
@@ -375,6 +596,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::block::{Parts, Shape};
+    use crate::extra::Extra;
 
     const SEED: u64 = 7;
 
@@ -384,7 +606,8 @@ mod tests {
 
     fn block(key: &[u8], deadline: Option<u64>) -> Block {
         let deadline = deadline.map(UnixMillis::new);
-        Block::new(Parts { key, value: b"v", deadline, shape: Shape::Whole, access: Access(0) })
+        let (shape, access, extra) = (Shape::Whole, Access(0), Extra::NONE);
+        Block::new(Parts { key, value: b"v", deadline, shape, access, extra })
     }
 
     fn filled(count: u32) -> SlotTable {

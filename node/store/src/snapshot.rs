@@ -1,10 +1,11 @@
 //! A store as a sequence of pieces, taken one by one while entries go on being applied.
 //!
 //! ```text
-//! piece      version u8 = 1, record*
+//! piece      version u8 = 2, record*
 //! record     0, stamp u64
-//!          | 1, slot u16, applied u64, begins u8, (1, first place u64, last place u64, count, entry*)*, 0
-//! entry      flags u8, access u32, [deadline u64], key, value
+//!          | 1, slot u16, applied u64, begins u8, (1, first place u64, last place u64, count, entry*)*, 0, side
+//! entry      flags u8, access u32, [deadline u64], [extra], key, value
+//! side       count, (key, token u64, until u64, given u64)*, 2 × (count, (tag u64, index u64)*)
 //! ```
 //! What makes it right though the store changes between two pieces:
 //! - Each slot carries the index of the last entry that it has seen, so the receiver, which replays the
@@ -16,6 +17,8 @@
 //!   is what it was at *one* index, and after the last the whole slot is: steps with two keys need no
 //!   more than that. Rejected: a log index for each part of a slot; a `RENAME` from a part that has seen
 //!   it into one that has not could not be replayed.
+//! - What a slot has besides entries, its leases and invalidated tags, is bounded and sent whole with each
+//!   piece of it, as it is at that index; the last one counts.
 //! - How far the receiver is, is remembered in [`Walks`]; if that was forgotten, or the slot was emptied
 //!   meanwhile, the slot is sent from its beginning, which clears it at the receiver.
 
@@ -25,9 +28,13 @@ use scatterhoard_ring::Slot;
 
 use crate::access::Access;
 use crate::block::{Block, Parts, Shape};
-use crate::entry::{CorruptEntry, Fields, put_bytes, put_count};
+use crate::entry::CorruptEntry;
+use crate::extra::{Extra, Invalidated, Tag};
+use crate::fields::{Fields, put_bytes, put_count};
+use crate::filter::Filter;
+use crate::side::{Lease, Side};
 use crate::slot_table::{Hash, SlotTable, Span};
-use crate::{Store, UnixMillis};
+use crate::{Store, Token, UnixMillis};
 
 /// How long a piece is meant to be: with the entry that closes it, if that is no longer than 64 KiB, it is
 /// one frame of a peer connection (256 KiB), and frames can be sent ahead without being overtaken.
@@ -35,11 +42,15 @@ const PIECE_BYTES: usize = 192 << 10;
 /// Slots being sent in parts, each to one receiver. One that is forgotten is begun anew.
 const WALKS_MAX: usize = 64;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const RECORD_PARTITION: u8 = 0;
 const RECORD_SLOT: u8 = 1;
 const FLAG_DEADLINE: u8 = 1;
 const FLAG_GROWN: u8 = 2;
+const FLAG_NEGATIVE: u8 = 4;
+const FLAG_FILTER: u8 = 8;
+const FLAG_EXTRA: u8 = 16;
+const SHAPE_FLAGS: u8 = FLAG_GROWN | FLAG_NEGATIVE | FLAG_FILTER;
 /// The lower bits of a position name a walk, or are 0 at the beginning of a slot.
 const WALK_BITS: u32 = 48;
 
@@ -103,7 +114,7 @@ impl Store {
         let mut walk = self.walks.find(position & ((1 << WALK_BITS) - 1));
         for at in first..self.slots.len() {
             let (table, walk) = (&self.slots[at], walk.take());
-            if table.applied == 0 && table.tally().keys_count == 0 {
+            if table.applied == 0 && table.is_empty() {
                 continue;
             }
             // A slot that fits into one piece is not cut.
@@ -158,7 +169,7 @@ impl Store {
             while fields.flag()? {
                 install_span(table, fields, seed)?;
             }
-            Ok(())
+            install_side(table, fields)
         })
     }
 }
@@ -189,7 +200,29 @@ fn put_slot(
     }
     let rest = put_rest(out, table, place, length_max);
     out.push(0);
+    put_side(out, table.side());
     rest
+}
+
+fn put_side(out: &mut Vec<u8>, side: Option<&Side>) {
+    let Some(side) = side else {
+        out.extend_from_slice(&[0; 3]);
+        return;
+    };
+    put_count(out, side.leases().len());
+    for (key, lease) in side.leases() {
+        put_bytes(out, key);
+        for number in [lease.token.0, lease.until.millis(), lease.given] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    for tags in side.tags() {
+        put_count(out, tags.len());
+        for (tag, index) in tags {
+            out.extend_from_slice(&tag.0.to_le_bytes());
+            out.extend_from_slice(&index.to_le_bytes());
+        }
+    }
 }
 
 /// Appends the slot from a place on. At least one entry, so that each piece brings the end nearer.
@@ -233,14 +266,20 @@ fn put_span(out: &mut Vec<u8>, span: Span, blocks: &[(u64, &Block)]) {
 }
 
 fn put_entry(out: &mut Vec<u8>, parts: Parts<'_>) {
-    let grown = match parts.shape {
+    let shape = match parts.shape {
         Shape::Whole => 0,
         Shape::Grown => FLAG_GROWN,
+        Shape::Negative => FLAG_NEGATIVE,
+        Shape::Filter => FLAG_FILTER,
     };
-    out.push(grown | if parts.deadline.is_some() { FLAG_DEADLINE } else { 0 });
+    let deadline = if parts.deadline.is_some() { FLAG_DEADLINE } else { 0 };
+    out.push(shape | deadline | if parts.extra.is_none() { 0 } else { FLAG_EXTRA });
     out.extend_from_slice(&parts.access.0.to_le_bytes());
     if let Some(deadline) = parts.deadline {
         out.extend_from_slice(&deadline.millis().to_le_bytes());
+    }
+    if !parts.extra.is_none() {
+        put_bytes(out, parts.extra.as_bytes());
     }
     put_bytes(out, parts.key);
     put_bytes(out, parts.value);
@@ -269,17 +308,60 @@ fn install_span(
     Ok(())
 }
 
+fn install_side(table: &mut SlotTable, fields: &mut Fields<'_>) -> Result<(), CorruptSnapshot> {
+    let mut leases = Vec::new();
+    for _ in 0..fields.count()? {
+        let key = fields.bytes()?;
+        let mut number = || fields.fixed().map(u64::from_le_bytes);
+        let (token, until, given) = (Token(number()?), UnixMillis::new(number()?), number()?);
+        leases.push((key, Lease { token, until, given }));
+    }
+    let tags = [take_tags(fields)?, take_tags(fields)?];
+    if table.side().is_some() || !leases.is_empty() {
+        table.change_side(|side| {
+            side.void_unless(|_, _| false);
+            leases.into_iter().for_each(|(key, lease)| side.put_lease(key, lease));
+            side.set_tags(tags);
+        });
+    }
+    Ok(())
+}
+
+fn take_tags(fields: &mut Fields<'_>) -> Result<Invalidated, CorruptSnapshot> {
+    let mut tags = Invalidated::new();
+    for _ in 0..fields.count()? {
+        let tag = Tag(fields.fixed().map(u64::from_le_bytes)?);
+        tags.insert(tag, fields.fixed().map(u64::from_le_bytes)?);
+    }
+    Ok(tags)
+}
+
 fn take_entry<'a>(fields: &mut Fields<'a>) -> Result<Parts<'a>, CorruptSnapshot> {
     let flags = fields.byte()?;
-    if flags & !(FLAG_DEADLINE | FLAG_GROWN) != 0 {
+    if flags & !(FLAG_DEADLINE | FLAG_EXTRA | SHAPE_FLAGS) != 0 {
         return Err(CorruptSnapshot("unknown kind of value"));
     }
+    let shape = match flags & SHAPE_FLAGS {
+        0 => Shape::Whole,
+        FLAG_GROWN => Shape::Grown,
+        FLAG_NEGATIVE => Shape::Negative,
+        FLAG_FILTER => Shape::Filter,
+        _ => return Err(CorruptSnapshot("a value of two kinds")),
+    };
     let access = Access(fields.fixed().map(u32::from_le_bytes)?);
     let deadline = if flags & FLAG_DEADLINE == 0 {
         None
     } else {
         Some(UnixMillis::new(fields.fixed().map(u64::from_le_bytes)?))
     };
-    let shape = if flags & FLAG_GROWN == 0 { Shape::Whole } else { Shape::Grown };
-    Ok(Parts { key: fields.bytes()?, value: fields.bytes()?, deadline, shape, access })
+    let extra = if flags & FLAG_EXTRA == 0 {
+        Extra::NONE
+    } else {
+        Extra::parse(fields.bytes()?).ok_or(CorruptSnapshot("neither soft deadline nor tags"))?
+    };
+    let (key, value) = (fields.bytes()?, fields.bytes()?);
+    if shape == Shape::Filter && Filter::parse(value).is_none() {
+        return Err(CorruptSnapshot("a filter that is none"));
+    }
+    Ok(Parts { key, value, deadline, shape, access, extra })
 }

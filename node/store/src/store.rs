@@ -5,6 +5,7 @@ use scatterhoard_ring::{Slot, SlotRange};
 use crate::ahead::STEPS_AHEAD;
 use crate::bin::NEVER;
 use crate::entry::{CorruptEntry, Entry, Logged};
+use crate::extra::Tag;
 use crate::slot_table::{SlotTable, Tally};
 use crate::snapshot::Walks;
 use crate::write::Writer;
@@ -86,6 +87,12 @@ impl Store {
                 let reply = match step {
                     Logged::Write(step) => self.apply_step(index, &step)?,
                     Logged::Flush { slots } => self.flush(index, slots)?,
+                    Logged::InvalidateTag { slots, tag } => {
+                        self.invalidate_tag(index, slots, tag)?
+                    }
+                    Logged::InvalidatePrefix { slots, prefix } => {
+                        self.invalidate_prefix(index, slots, prefix)?
+                    }
                 };
                 if let Some(replies) = &mut replies {
                     replies.push(reply);
@@ -99,10 +106,12 @@ impl Store {
         Ok(())
     }
 
-    /// Goes over to a new log, whose indexes begin anew. Values, recency and the stamp stay.
+    /// Goes over to a new log, whose indexes begin anew. Values, recency and the stamp stay. What tags made
+    /// stale is forgotten, and fill leases are void: both are told by indexes of the old log. Costs a look at
+    /// every entry of the slots that have such.
     pub fn begin_log(&mut self) {
-        for slot in &mut self.slots {
-            slot.applied = 0;
+        for at in 0..self.slots.len() {
+            self.change(at, SlotTable::begin_log);
         }
     }
 
@@ -124,7 +133,8 @@ impl Store {
         self.tally
     }
 
-    /// How many keys there are, among them expired ones that no sweep has met yet.
+    /// How many keys there are, among them expired and stale ones that no sweep has met yet. Entries that
+    /// say that there is nothing are not counted.
     #[must_use]
     pub fn keys_count(&self) -> usize {
         self.tally.keys_count
@@ -136,8 +146,8 @@ impl Store {
         self.tally.expires_count
     }
 
-    /// What the keys take with values and tables, in bytes, by the size classes of the allocator. An
-    /// empty store counts 0; its slots take about 80 bytes each all the same.
+    /// What all of it takes with its tables, in bytes, by the size classes of the allocator. An
+    /// empty store counts 0; its slots take about 96 bytes each all the same.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.tally.bytes as u64
@@ -188,8 +198,50 @@ impl Store {
         }
         self.touched.push(at as u16);
         let (seed, stamp, value_bytes_max) = (self.seed, self.stamp, self.value_bytes_max);
-        Ok(self
-            .change(at, |table| Writer { table, seed, stamp, value_bytes_max }.write(&step.write)))
+        Ok(self.change(at, |table| {
+            Writer { table, seed, index, stamp, value_bytes_max }.write(&step.write)
+        }))
+    }
+
+    /// Costs a look at each slot, and more only at those that have entries with tags or leases.
+    fn invalidate_tag(
+        &mut self,
+        index: u64,
+        slots: SlotRange,
+        tag: &[u8],
+    ) -> Result<Reply<'static>, CorruptEntry> {
+        let (tag, stamp) = (Tag::of(tag), self.stamp);
+        for slot in slots.iter() {
+            let at = self.at(slot).ok_or(CorruptEntry("a slot of another partition"))?;
+            if self.slots[at].side().is_some() && self.slots[at].applied < index {
+                self.touched.push(at as u16);
+                self.change(at, |table| table.invalidate(tag, index, stamp));
+            }
+        }
+        Ok(Reply::Ok)
+    }
+
+    /// Costs a look at each entry. What was removed from slots that had seen this is not known any more.
+    fn invalidate_prefix(
+        &mut self,
+        index: u64,
+        slots: SlotRange,
+        prefix: &[u8],
+    ) -> Result<Reply<'static>, CorruptEntry> {
+        let (stamp, mut removed, mut is_lost) = (self.stamp, 0, false);
+        for slot in slots.iter() {
+            let at = self.at(slot).ok_or(CorruptEntry("a slot of another partition"))?;
+            if self.slots[at].applied >= index {
+                is_lost = true;
+                continue;
+            }
+            self.touched.push(at as u16);
+            if !self.slots[at].is_empty() {
+                removed += self.change(at, |table| table.remove_prefix(prefix, stamp));
+            }
+        }
+        let removed = Reply::Int(i64::try_from(removed).unwrap_or(i64::MAX));
+        Ok(if is_lost { Reply::Error(OpError::AnswerLost) } else { removed })
     }
 
     fn flush(&mut self, index: u64, slots: SlotRange) -> Result<Reply<'static>, CorruptEntry> {
@@ -209,6 +261,7 @@ impl Tally {
         Self {
             keys_count: self.keys_count + other.keys_count,
             expires_count: self.expires_count + other.expires_count,
+            negatives_count: self.negatives_count + other.negatives_count,
             bytes: self.bytes + other.bytes,
         }
     }
@@ -217,6 +270,7 @@ impl Tally {
         Self {
             keys_count: self.keys_count - other.keys_count,
             expires_count: self.expires_count - other.expires_count,
+            negatives_count: self.negatives_count - other.negatives_count,
             bytes: self.bytes - other.bytes,
         }
     }

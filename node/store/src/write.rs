@@ -4,28 +4,50 @@ use std::borrow::Cow;
 
 use crate::access::{Access, roll};
 use crate::block::{Block, Parts, Shape};
+use crate::extra::Extra;
 use crate::number::{add_float, parse_integer};
 use crate::slot_table::{At, Hash, SlotTable};
 use crate::{Expiry, OpError, Reply, SetAnswer, UnixMillis, When, WhenExpire, Write};
 
-/// Writes to one slot at one time. A key whose deadline is not after the stamp is absent, and its
-/// remains are removed where they are met.
+/// Writes to one slot at one time. A key whose deadline is not after the stamp is absent, as is one that a
+/// tag made stale; their remains are removed where they are met. Whatever changes what a read of a key would
+/// give, and each delete of it, voids the lease on it.
 pub(crate) struct Writer<'s> {
     pub(crate) table: &'s mut SlotTable,
     pub(crate) seed: u64,
+    /// Of the entry of the log.
+    pub(crate) index: u64,
     pub(crate) stamp: UnixMillis,
     pub(crate) value_bytes_max: usize,
 }
 
 /// A key, its hash, and where it is, if it is there.
 #[derive(Clone, Copy)]
-struct Spot<'k> {
-    key: &'k [u8],
-    hash: Hash,
-    at: Option<At>,
+pub(crate) struct Spot<'k> {
+    pub(crate) key: &'k [u8],
+    pub(crate) hash: Hash,
+    /// Where the value is.
+    pub(crate) at: Option<At>,
+    /// Where the entry is, be it a value or a negative one.
+    pub(crate) held: Option<At>,
 }
 
-type Outcome = Result<Reply<'static>, OpError>;
+/// What is put under a key.
+#[derive(Clone, Copy)]
+pub(crate) struct Put<'a> {
+    pub(crate) value: &'a [u8],
+    pub(crate) deadline: Option<UnixMillis>,
+    pub(crate) shape: Shape,
+    pub(crate) extra: Extra<'a>,
+}
+
+impl<'a> Put<'a> {
+    fn plain(value: &'a [u8], deadline: Option<UnixMillis>) -> Self {
+        Self { value, deadline, shape: Shape::Whole, extra: Extra::NONE }
+    }
+}
+
+pub(crate) type Outcome = Result<Reply<'static>, OpError>;
 
 impl Writer<'_> {
     pub(crate) fn write(&mut self, write: &Write<'_>) -> Reply<'static> {
@@ -36,7 +58,7 @@ impl Writer<'_> {
             Write::SetMany { pairs } => Ok(self.set_many(pairs)),
             Write::SetManyIfAbsent { pairs } => Ok(self.set_many_if_absent(pairs)),
             Write::GetExpire { key, expiry } => self.take_note_of_expiry(key, *expiry),
-            Write::GetDelete { key } => Ok(self.take(key)),
+            Write::GetDelete { key } => self.take(key),
             Write::Add { key, delta } => self.add(key, *delta),
             Write::AddFloat { key, delta } => self.add_float(key, *delta),
             Write::Append { key, value } => self.append(key, value),
@@ -46,6 +68,16 @@ impl Writer<'_> {
             Write::Persist { key } => self.expire(key, Expiry::Clear, WhenExpire::Always),
             Write::Rename { from, to, only_if_absent } => self.rename(from, to, *only_if_absent),
             Write::Copy { from, to, replace } => self.copy(from, to, *replace),
+            Write::SetWith { key, content, terms, when } => {
+                self.set_with(key, *content, terms, *when)
+            }
+            Write::Lease { key, token, millis, wants } => {
+                self.give_lease(key, *token, *millis, *wants)
+            }
+            Write::Fill { key, token, content, terms } => self.fill(key, *token, *content, terms),
+            Write::Release { key, token } => Ok(self.release(key, *token)),
+            Write::ReserveFilter { key, layout } => self.reserve_filter(key, *layout),
+            Write::AddToFilter { key, items, form } => self.add_to_filter(key, items, *form),
         };
         outcome.unwrap_or_else(Reply::Error)
     }
@@ -60,19 +92,15 @@ impl Writer<'_> {
     ) -> Outcome {
         let spot = self.spot(key);
         let deadline = self.deadline_after(spot, expiry)?;
-        let may = match when {
-            When::Always => true,
-            When::Absent => spot.at.is_none(),
-            When::Present => spot.at.is_some(),
-        };
+        let may = spot.allows(when);
         let reply = match answer {
             SetAnswer::Done if may => Reply::Ok,
             SetAnswer::Done => Reply::Nil,
-            SetAnswer::Before => self.value_reply(spot),
+            SetAnswer::Before => self.value_reply(spot)?,
             SetAnswer::Count => Reply::Int(i64::from(may)),
         };
         if may {
-            self.put(spot, value, deadline);
+            self.put(spot, Put::plain(value, deadline));
         }
         Ok(reply)
     }
@@ -80,7 +108,7 @@ impl Writer<'_> {
     fn set_many(&mut self, pairs: &[(&[u8], &[u8])]) -> Reply<'static> {
         for (key, value) in pairs {
             let spot = self.spot(key);
-            self.put(spot, value, None);
+            self.put(spot, Put::plain(value, None));
         }
         Reply::Ok
     }
@@ -96,21 +124,21 @@ impl Writer<'_> {
     fn take_note_of_expiry(&mut self, key: &[u8], expiry: Expiry) -> Outcome {
         let spot = self.spot(key);
         let deadline = self.deadline_after(spot, expiry)?;
-        let reply = self.value_reply(spot);
+        let reply = self.value_reply(spot)?;
         self.put_deadline(spot, deadline);
         Ok(reply)
     }
 
-    fn take(&mut self, key: &[u8]) -> Reply<'static> {
+    fn take(&mut self, key: &[u8]) -> Outcome {
         let spot = self.spot(key);
-        let reply = self.value_reply(spot);
+        let reply = self.value_reply(spot)?;
         self.remove(spot);
-        reply
+        Ok(reply)
     }
 
     fn add(&mut self, key: &[u8], delta: i64) -> Outcome {
         let spot = self.spot(key);
-        let before = match spot.at {
+        let before = match self.string_at(spot)? {
             Some(at) => parse_integer(self.table.block(at).value()).ok_or(OpError::NotAnInteger)?,
             None => 0,
         };
@@ -121,7 +149,8 @@ impl Writer<'_> {
 
     fn add_float(&mut self, key: &[u8], delta: f64) -> Outcome {
         let spot = self.spot(key);
-        let before = spot.at.map_or(&b"0"[..], |at| self.table.block(at).value());
+        let at = self.string_at(spot)?;
+        let before = at.map_or(&b"0"[..], |at| self.table.block(at).value());
         let sum = add_float(before, delta)?;
         self.put_value(spot, sum.as_bytes());
         Ok(Reply::Bulk(Cow::Owned(sum.into_bytes())))
@@ -129,29 +158,30 @@ impl Writer<'_> {
 
     fn append(&mut self, key: &[u8], value: &[u8]) -> Outcome {
         let spot = self.spot(key);
-        let Some(at) = spot.at else {
+        let Some(at) = self.string_at(spot)? else {
             self.put_value(spot, value);
             return Ok(length_reply(value.len()));
         };
         let before = self.table.block(at).value_len();
         self.check_length(before, value.len())?;
-        self.modify(spot.hash, at, |block| block.write_value(before, value));
+        self.modify(spot, at, |block| block.write_value(before, value));
         Ok(length_reply(before + value.len()))
     }
 
     fn set_range(&mut self, key: &[u8], offset: usize, value: &[u8]) -> Outcome {
         let spot = self.spot(key);
-        let before = spot.at.map_or(0, |at| self.table.block(at).value_len());
+        let at = self.string_at(spot)?;
+        let before = at.map_or(0, |at| self.table.block(at).value_len());
         if value.is_empty() {
             return Ok(length_reply(before));
         }
         self.check_length(offset, value.len())?;
-        match spot.at {
-            Some(at) => self.modify(spot.hash, at, |block| block.write_value(offset, value)),
+        match at {
+            Some(at) => self.modify(spot, at, |block| block.write_value(offset, value)),
             None => {
-                let mut block = self.block(key, b"", None);
+                let mut block = self.block(key, Put::plain(b"", None));
                 block.write_value(offset, value);
-                self.table.insert(spot.hash, block);
+                self.place(spot, block);
             }
         }
         Ok(length_reply(before.max(offset + value.len())))
@@ -195,6 +225,7 @@ impl Writer<'_> {
         let target_exists = self.spot(to).at.is_some();
         let source = self.spot(from).at.ok_or(OpError::NoSuchKey)?;
         if from != to && !(only_if_absent && target_exists) {
+            self.table.void(from);
             let source = self.table.remove(source);
             self.put_parts(to, source.parts());
         }
@@ -217,19 +248,28 @@ impl Writer<'_> {
         Ok(Reply::Int(1))
     }
 
-    /// Looks a key up; if it is expired, removes it.
-    fn spot<'k>(&mut self, key: &'k [u8]) -> Spot<'k> {
+    /// Looks a key up; if it is expired or stale, removes it.
+    pub(crate) fn spot<'k>(&mut self, key: &'k [u8]) -> Spot<'k> {
         let hash = Hash::of(key, self.seed);
         let at = self.table.locate(hash, key);
-        let live = at.filter(|&at| !self.table.block(at).is_expired(self.stamp));
-        if let (Some(expired), None) = (at, live) {
-            self.table.remove(expired);
+        let held = at.filter(|&at| self.table.is_live(self.table.block(at), self.stamp));
+        if let (Some(remains), None) = (at, held) {
+            self.table.remove(remains);
         }
-        Spot { key, hash, at: live }
+        let at = held.filter(|&at| !self.table.block(at).is_negative());
+        Spot { key, hash, at, held }
+    }
+
+    /// Where the value is, which has to be a string.
+    fn string_at(&self, spot: Spot<'_>) -> Result<Option<At>, OpError> {
+        match spot.at.map(|at| self.table.block(at).shape()) {
+            Some(Shape::Filter) => Err(OpError::WrongType),
+            Some(Shape::Whole | Shape::Grown | Shape::Negative) | None => Ok(spot.at),
+        }
     }
 
     /// The deadline that the key would have.
-    fn deadline_after(
+    pub(crate) fn deadline_after(
         &self,
         spot: Spot<'_>,
         expiry: Expiry,
@@ -251,75 +291,104 @@ impl Writer<'_> {
         if fits { Ok(()) } else { Err(OpError::TooLong) }
     }
 
-    fn value_reply(&self, spot: Spot<'_>) -> Reply<'static> {
-        match spot.at {
+    fn value_reply(&self, spot: Spot<'_>) -> Outcome {
+        Ok(match self.string_at(spot)? {
             Some(at) => Reply::Bulk(Cow::Owned(self.table.block(at).value().to_vec())),
             None => Reply::Nil,
-        }
+        })
     }
 
-    /// Sets value and deadline, whatever was there.
-    fn put(&mut self, spot: Spot<'_>, value: &[u8], deadline: Option<UnixMillis>) {
-        if deadline.is_some_and(|deadline| deadline <= self.stamp) {
+    /// Puts this under the key, whatever was there.
+    pub(crate) fn put(&mut self, spot: Spot<'_>, put: Put<'_>) {
+        if put.deadline.is_some_and(|deadline| deadline <= self.stamp) {
             self.remove(spot);
             return;
         }
-        match spot.at {
-            Some(at) => self.modify(spot.hash, at, |block| {
-                if block.deadline().is_some() == deadline.is_some() {
-                    block.set_value(value, Shape::Whole);
-                    block.set_deadline(deadline);
+        match spot.held {
+            Some(at) => self.modify(spot, at, |block| {
+                let fits = block.deadline().is_some() == put.deadline.is_some()
+                    && block.extra() == put.extra;
+                if fits {
+                    block.set_value(put.value, put.shape);
+                    block.set_deadline(put.deadline);
                 } else {
-                    let (access, shape) = (block.access(), Shape::Whole);
-                    let key = block.key();
-                    *block = Block::new(Parts { key, value, deadline, shape, access });
+                    let access = block.access();
+                    *block = Block::new(put.parts(block.key(), access));
                 }
             }),
             None => {
-                let block = self.block(spot.key, value, deadline);
-                self.table.insert(spot.hash, block);
+                let block = self.block(spot.key, put);
+                self.place(spot, block);
             }
         }
     }
 
-    /// Sets the value; the deadline stays.
+    /// Sets the value; all else stays.
     fn put_value(&mut self, spot: Spot<'_>, value: &[u8]) {
-        let deadline = spot.at.and_then(|at| self.table.block(at).deadline());
-        self.put(spot, value, deadline);
+        let Some(at) = spot.at else {
+            return self.put(spot, Put::plain(value, None));
+        };
+        self.modify(spot, at, |block| block.set_value(value, Shape::Whole));
     }
 
     fn put_deadline(&mut self, spot: Spot<'_>, deadline: Option<UnixMillis>) {
+        let Some(at) = spot.at else { return };
         if deadline.is_some_and(|deadline| deadline <= self.stamp) {
             self.remove(spot);
-        } else if let Some(at) = spot.at {
-            self.modify(spot.hash, at, |block| block.set_deadline(deadline));
+        } else {
+            self.modify(spot, at, |block| block.set_deadline(deadline));
         }
     }
 
     /// Sets all but the key, whatever was there.
     fn put_parts(&mut self, key: &[u8], parts: Parts<'_>) {
         let spot = self.spot(key);
-        self.remove(spot);
-        self.table.insert(spot.hash, Block::new(Parts { key, ..parts }));
+        self.place(spot, Block::new(Parts { key, ..parts }));
     }
 
-    fn modify(&mut self, hash: Hash, at: At, change: impl FnOnce(&mut Block)) {
+    /// Puts an entry with this key in the place of what was there.
+    fn place(&mut self, spot: Spot<'_>, block: Block) {
+        self.remove(spot);
+        self.table.insert(spot.hash, block);
+    }
+
+    pub(crate) fn modify(&mut self, spot: Spot<'_>, at: At, change: impl FnOnce(&mut Block)) {
         let stamp = self.stamp;
+        self.table.void(spot.key);
         self.table.modify(at, |block| {
             change(block);
-            block.set_access(block.access().touched(stamp, roll(hash.0, stamp)));
+            block.set_access(block.access().touched(stamp, roll(spot.hash.0, stamp)));
         });
     }
 
+    /// Removes what is there. Voids the lease also where nothing is: what is loaded under it may be what
+    /// the key had before.
     fn remove(&mut self, spot: Spot<'_>) {
-        if let Some(at) = spot.at {
+        self.table.void(spot.key);
+        if let Some(at) = spot.held {
             self.table.remove(at);
         }
     }
 
-    fn block(&self, key: &[u8], value: &[u8], deadline: Option<UnixMillis>) -> Block {
-        let access = Access::fresh(self.stamp);
-        Block::new(Parts { key, value, deadline, shape: Shape::Whole, access })
+    fn block(&self, key: &[u8], put: Put<'_>) -> Block {
+        Block::new(put.parts(key, Access::fresh(self.stamp)))
+    }
+}
+
+impl Spot<'_> {
+    pub(crate) fn allows(self, when: When) -> bool {
+        match when {
+            When::Always => true,
+            When::Absent => self.at.is_none(),
+            When::Present => self.at.is_some(),
+        }
+    }
+}
+
+impl<'a> Put<'a> {
+    fn parts(self, key: &'a [u8], access: Access) -> Parts<'a> {
+        let Self { value, deadline, shape, extra } = self;
+        Parts { key, value, deadline, shape, access, extra }
     }
 }
 

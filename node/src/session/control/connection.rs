@@ -54,6 +54,10 @@ impl Control {
             // What was acknowledged is on a majority already, so there is nothing to wait for; and
             // waiting would not make it more than is certain.
             SessionCommand::Wait { .. } => reply.integer(replicas_surely(&self.core, self.door)),
+            SessionCommand::Probe { .. } => {
+                let why = CommandError::NotHere("HOARD.PROBE is not supported by this version");
+                self.refuse(&mut reply, &why);
+            }
             SessionCommand::Client(command) => return self.about_clients(command, out),
         }
         Next::Go

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use scatterhoard_ring::{Slot, SlotRange};
 use scatterhoard_store::{
-    ENTRY_HEADER_BYTES, Entry, Expiry, Logged, SetAnswer, Step, UnixMillis, When, WhenExpire,
-    Write, encode_flush, encode_header, encode_step,
+    Content, ENTRY_HEADER_BYTES, Entry, Expiry, FilterForm, FilterLayout, Logged, SetAnswer, Step,
+    Terms, Token, UnixMillis, Wants, When, WhenExpire, Write, encode_flush, encode_header,
+    encode_invalidate_prefix, encode_invalidate_tag, encode_step,
 };
 
 fn every_write() -> Vec<Write<'static>> {
@@ -36,6 +37,25 @@ fn every_write() -> Vec<Write<'static>> {
     ]
 }
 
+/// Those that came later: the bytes before stay as they are.
+fn every_later_write() -> Vec<Write<'static>> {
+    let key: &[u8] = b"k";
+    let terms = |tags| Terms { expiry: Expiry::After(258), soft_millis: Some(5), tags };
+    let none = Terms { expiry: Expiry::Clear, soft_millis: None, tags: Vec::new() };
+    let (token, content) = (Token(0x0807_0605_0403_0201), Content::Value(b"vw"));
+    let layout = FilterLayout { capacity: 258, error_bits: 7, expansion: 2 };
+    vec![
+        Write::SetWith { key, content, terms: terms(vec![b"t", b"u"]), when: When::Absent },
+        Write::SetWith { key, content: Content::Negative, terms: none, when: When::Always },
+        Write::Lease { key, token, millis: 258, wants: Wants::LeaseOrStale },
+        Write::Fill { key, token, content, terms: terms(vec![b"t"]) },
+        Write::Release { key, token },
+        Write::ReserveFilter { key, layout },
+        Write::AddToFilter { key, items: vec![b"i"], form: FilterForm::One },
+        Write::AddToFilter { key, items: vec![b"i", b"j"], form: FilterForm::Many },
+    ]
+}
+
 fn entry_of(writes: &[Write<'static>]) -> Vec<u8> {
     let mut entry = Vec::new();
     encode_header(&mut entry, UnixMillis::new(0x0102_0304_0506));
@@ -49,9 +69,22 @@ fn entry_of(writes: &[Write<'static>]) -> Vec<u8> {
 fn the_golden_bytes() {
     let mut entry = entry_of(&every_write());
     encode_flush(&mut entry, SlotRange::new(1, 16_384).expect("a range"));
-    let hex: String = entry.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, GOLDEN);
+    let hex = |entry: &[u8]| entry.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(hex(&entry), GOLDEN);
+    let mut entry = entry_of(&every_later_write());
+    let slots = SlotRange::new(1, 16_384).expect("a range");
+    encode_invalidate_tag(&mut entry, slots, b"t");
+    encode_invalidate_prefix(&mut entry, slots, b"k:");
+    assert_eq!(hex(&entry), GOLDEN_LATER);
 }
+
+const GOLDEN_LATER: &str = "\
+    0106050403020100002100000013cd1d01016b010276770302010000000000000105000000000000\
+    0002017401750a00000013cd1d00016b000000001600000014cd1d02010203040506070802010000\
+    00000000016b2600000015cd1d0102030405060708016b0102767703020100000000000001050000\
+    00000000000101740d00000016cd1d0102030405060708016b0c00000017cd1d0201000007020001\
+    6b0900000018cd1d00016b0101690b00000018cd1d01016b020169016a07000000110100ff3f0174\
+    08000000120100ff3f026b3a";
 
 const GOLDEN: &str = "\
     0106050403020100001200000001cd1d12030201000000000000016b0276770a00000002cd1d0201\
@@ -63,15 +96,20 @@ const GOLDEN: &str = "\
 
 #[test]
 fn what_is_written_is_read() {
-    let mut entry = entry_of(&every_write());
+    let writes = [every_write(), every_later_write()].concat();
+    let mut entry = entry_of(&writes);
     let slots = SlotRange::new(5, 9).expect("a range");
     encode_flush(&mut entry, slots);
+    encode_invalidate_tag(&mut entry, slots, b"t");
+    encode_invalidate_prefix(&mut entry, slots, b"k:");
     let parsed = Entry::parse(&entry).expect("an entry");
     assert_eq!(parsed.stamp(), UnixMillis::new(0x0102_0304_0506));
     let slot = Slot::of(b"k");
     let mut expected: Vec<_> =
-        every_write().into_iter().map(|write| Ok(Logged::Write(Step { slot, write }))).collect();
+        writes.into_iter().map(|write| Ok(Logged::Write(Step { slot, write }))).collect();
     expected.push(Ok(Logged::Flush { slots }));
+    expected.push(Ok(Logged::InvalidateTag { slots, tag: b"t" }));
+    expected.push(Ok(Logged::InvalidatePrefix { slots, prefix: b"k:" }));
     assert_eq!(parsed.steps().collect::<Vec<_>>(), expected);
 }
 

@@ -3,6 +3,9 @@
 mod commands;
 mod entries;
 mod eviction;
+mod filters;
+mod load_model;
+mod loads;
 mod partition;
 mod properties;
 mod scans;

@@ -3,7 +3,7 @@
 use scatterhoard_ring::{Slot, SlotRange};
 use scatterhoard_store::{
     Expiry, Read, Reply, SetAnswer, Step, Store, UnixMillis, When, Write, encode_flush,
-    encode_header, encode_step,
+    encode_header, encode_invalidate_prefix, encode_invalidate_tag, encode_step,
 };
 
 pub(crate) const SEED: u64 = 42;
@@ -48,6 +48,20 @@ impl Partition {
         let mut entry = Vec::new();
         encode_header(&mut entry, self.now);
         encode_flush(&mut entry, slots);
+        self.log(entry)
+    }
+
+    pub(crate) fn invalidate_tag(&mut self, tag: &[u8]) -> Vec<Reply<'static>> {
+        let mut entry = Vec::new();
+        encode_header(&mut entry, self.now);
+        encode_invalidate_tag(&mut entry, self.store.slots(), tag);
+        self.log(entry)
+    }
+
+    pub(crate) fn invalidate_prefix(&mut self, prefix: &[u8]) -> Vec<Reply<'static>> {
+        let mut entry = Vec::new();
+        encode_header(&mut entry, self.now);
+        encode_invalidate_prefix(&mut entry, self.store.slots(), prefix);
         self.log(entry)
     }
 
@@ -109,7 +123,13 @@ pub(crate) fn slot_of(write: &Write<'_>) -> Slot {
         | Write::Append { key, .. }
         | Write::SetRange { key, .. }
         | Write::Expire { key, .. }
-        | Write::Persist { key } => key,
+        | Write::Persist { key }
+        | Write::SetWith { key, .. }
+        | Write::Lease { key, .. }
+        | Write::Fill { key, .. }
+        | Write::Release { key, .. }
+        | Write::ReserveFilter { key, .. }
+        | Write::AddToFilter { key, .. } => key,
         Write::Rename { from, .. } | Write::Copy { from, .. } => from,
         Write::SetMany { pairs } | Write::SetManyIfAbsent { pairs } => pairs[0].0,
         Write::Delete { keys } | Write::Evict { keys } => keys[0],

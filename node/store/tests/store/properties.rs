@@ -160,7 +160,15 @@ impl Model {
                     self.0.insert(to.to_vec(), entry);
                 }
             }
-            Write::GetExpire { .. } | Write::AddFloat { .. } | Write::Evict { .. } => {
+            Write::GetExpire { .. }
+            | Write::AddFloat { .. }
+            | Write::Evict { .. }
+            | Write::SetWith { .. }
+            | Write::Lease { .. }
+            | Write::Fill { .. }
+            | Write::Release { .. }
+            | Write::ReserveFilter { .. }
+            | Write::AddToFilter { .. } => {
                 unreachable!("not among the random changes")
             }
         }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use scatterhoard_ring::SlotRange;
-use scatterhoard_store::{Store, Write};
+use scatterhoard_store::{Content, Expiry, Store, Terms, Token, Wants, When, Write};
 
 use crate::partition::{Partition, SEED, VALUE_BYTES_MAX, contents, slots_around};
 use crate::properties::{Change, changes};
@@ -200,8 +200,33 @@ fn the_golden_bytes() {
 }
 
 const GOLDEN: &str = "\
-    01000068e5cf8b01000001cd1d010000000000000001010000000000000000ffffffffffffffff01\
-    010500f153e86be5cf8b010000016b017600";
+    02000068e5cf8b01000001cd1d010000000000000001010000000000000000ffffffffffffffff01\
+    010500f153e86be5cf8b010000016b017600000000";
+
+#[test]
+fn the_golden_bytes_of_what_few_slots_have() {
+    let mut p = Partition::new();
+    let terms = |tags| Terms { expiry: Expiry::After(500), soft_millis: Some(300), tags };
+    let (key, when) = (&b"k"[..], When::Always);
+    let content = Content::Value(b"v");
+    p.write(Write::SetWith { key, content, terms: terms(vec![b"t", b"u"]), when });
+    let content = Content::Negative;
+    p.write(Write::SetWith { key: b"{k}n", content, terms: terms(vec![]), when });
+    let (token, wants) = (Token(77), Wants::Lease);
+    p.write(Write::Lease { key: b"{k}l", token, millis: 1000, wants });
+    p.invalidate_tag(b"u");
+    let mut piece = Vec::new();
+    p.store.piece(0, &mut piece);
+    let hex: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_OF_FEW);
+}
+
+const GOLDEN_OF_FEW: &str = "\
+    02000068e5cf8b01000001cd1d040000000000000001010000000000000000ffffffffffffffff02\
+    110500f153f469e5cf8b01000021822c69e5cf8b01000001000000000000002df9acf0853e037622\
+    69e7f1cef3e00d016b0176150500f153f469e5cf8b01000009802c69e5cf8b010000047b6b7d6e00\
+    0001047b6b7d6c4d00000000000000e86be5cf8b0100000300000000000000012269e7f1cef3e00d\
+    0400000000000000012269e7f1cef3e00d0400000000000000";
 
 #[derive(Clone, Debug)]
 enum Event {
