@@ -66,7 +66,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "hoard.invalidate",
-        syntax: "<TAG tag [tag ...]|PREFIX prefix>",
+        syntax: "TAG tag [tag ...]|PREFIX prefix",
         summary: "Makes stale all that carries a tag, or removes all that begins with a prefix",
         group: Group::Module,
         complexity: "TAG: O(n) in the number of slots. PREFIX: O(n) in the number of keys there are",
