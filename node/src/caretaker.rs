@@ -241,15 +241,19 @@ pub(crate) async fn open_partition(
     let slots = table.partitions.get(&id)?.slots;
     let seed = table.settings.hash_seed;
     let value_bytes_max = table.settings.value_bytes_max as usize;
-    let empty = move || Store::new(slots, seed, value_bytes_max);
+    let log = generation.number();
+    let empty = move || Store::new(slots, seed, value_bytes_max).of_generation(log);
+    let remains = remains.map(|store| store.of_generation(log));
     let store = Arc::new(Mutex::new(remains.unwrap_or_else(empty)));
     let clock = Arc::new(PartitionClock::new(Instant::now(), UnixMillis::new(0)));
     let machine = Arc::new(StoreMachine {
+        replica,
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
         skew_ms_max: table.settings.clock_skew_ms_max.into(),
         wall: core.wall.clone(),
         stats: Arc::clone(&core.stats),
+        tracking: Arc::clone(&core.tracking),
         empty: Box::new(empty),
     });
     let spec = spec_of(core, table, GroupId::Partition(id), generation, replica);

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::session::{BufferBudget, Door};
 use crate::stats::Stats;
+use crate::tracking::{Mode, Outbox, Tracker};
 
 /// There are as many clients as there may be. Nobody was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +70,10 @@ pub(crate) struct Client {
     commands_count: AtomicU64,
     protocol: AtomicU8,
     no_evict: AtomicBool,
+    /// What it is to be told besides its replies.
+    pub(crate) outbox: Arc<Outbox>,
+    /// What it tracks, if it does.
+    tracker: Mutex<Option<Arc<Tracker>>>,
 }
 
 /// What a client told about itself. Valid as names are, so that lines stay lines.
@@ -136,6 +141,8 @@ impl Clients {
             commands_count: AtomicU64::new(0),
             protocol: AtomicU8::new(2),
             no_evict: AtomicBool::new(false),
+            outbox: Arc::default(),
+            tracker: Mutex::default(),
         });
         connected.insert(id, Arc::clone(&client));
         Ok(client)
@@ -284,6 +291,17 @@ impl Client {
             Protocol::Resp3 => 3,
         };
         self.protocol.store(version, Ordering::Relaxed);
+        self.outbox.speaks(protocol);
+    }
+
+    /// Notes what it tracks from now on.
+    pub(crate) fn tracks(&self, tracker: Option<Arc<Tracker>>) {
+        *self.tracker.lock() = tracker;
+    }
+
+    /// Whether it has subscribed to something.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        self.outbox.is_subscribed()
     }
 
     pub(crate) fn set_no_evict(&self, on: bool) {
@@ -313,13 +331,15 @@ impl Client {
             number => stats.name_of(number),
         };
         let age = now.saturating_duration_since(self.connected).as_secs();
-        let flags = if self.no_evict.load(Ordering::Relaxed) { "e" } else { "N" };
+        let tracker = self.tracker.lock().clone();
+        let redirect = tracker.as_ref().map_or(-1, |tracker| tracker.redirected_to());
+        let (flags, sub) = (self.flags(tracker.as_deref()), u8::from(self.is_subscribed()));
         let mut line = String::with_capacity(384);
         write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={name} age={age} idle={} flags={flags} db=0 sub=0 \
+            "id={} addr={} laddr={} fd=-1 name={name} age={age} idle={} flags={flags} db=0 sub={sub} \
              psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
-             obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 resp={} \
+             obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir={redirect} resp={} \
              lib-name={library} lib-ver={library_version} tot-net-in={} tot-net-out={} tot-cmds={}",
             self.id,
             self.addr,
@@ -332,6 +352,20 @@ impl Client {
         )
         .expect("a String takes what is written");
         line
+    }
+
+    /// Letters, in the order of Redis; `N` if there is none.
+    fn flags(&self, tracker: Option<&Tracker>) -> String {
+        let broadcasts = |it: &Tracker| matches!(it.mode, Mode::Broadcast(_));
+        let flags = [
+            ('P', self.is_subscribed()),
+            ('t', tracker.is_some()),
+            ('R', tracker.is_some_and(Tracker::is_broken)),
+            ('B', tracker.is_some_and(broadcasts)),
+            ('e', self.no_evict.load(Ordering::Relaxed)),
+        ];
+        let set: String = flags.iter().filter(|(_, is)| *is).map(|(letter, _)| letter).collect();
+        if set.is_empty() { "N".to_owned() } else { set }
     }
 }
 

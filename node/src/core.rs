@@ -25,6 +25,7 @@ use crate::reseat::Deaths;
 use crate::route::{Hint, Route, route};
 use crate::settings::Settings;
 use crate::stats::Stats;
+use crate::tracking::Tracking;
 
 /// Version of the program, as told to peers and clients.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clients: Clients,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) tracking: Arc<Tracking>,
     /// What leaders have reported, for the council.
     pub(crate) desk: Desk,
     /// What became of replicas here whose Raft core died.

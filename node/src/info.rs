@@ -80,6 +80,8 @@ pub(crate) struct Memory {
     pub(crate) data_bytes: u64,
     /// Their logs.
     pub(crate) log_bytes: u64,
+    /// What is known of who tracks which keys.
+    pub(crate) tracking_bytes: u64,
     /// What the system counts for the process; 0 if it does not say.
     pub(crate) resident_bytes: u64,
     /// In all replicas here.
@@ -89,6 +91,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn of(core: &Core) -> Self {
         let mut memory = Self { resident_bytes: resident_bytes().unwrap_or(0), ..Self::default() };
+        memory.tracking_bytes = core.tracking.tally().bytes as u64;
         for partition in core.hosting.now().iter() {
             let tally = partition.store.lock().tally();
             memory.data_bytes += tally.bytes as u64;
@@ -99,7 +102,7 @@ impl Memory {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.data_bytes + self.log_bytes
+        self.data_bytes + self.log_bytes + self.tracking_bytes
     }
 
     /// How much more the system counts than we do.
@@ -161,7 +164,7 @@ fn clients(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("cluster_connections", 0);
     lines.put("maxclients", core.clients.count_max());
     lines.put("blocked_clients", 0);
-    lines.put("tracking_clients", 0);
+    lines.put("tracking_clients", core.tracking.tally().trackers_count);
 }
 
 fn memory(core: &Core, _: Door, lines: &mut Lines) {
@@ -171,13 +174,14 @@ fn memory(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("used_memory_human", human(used));
     lines.put("used_memory_rss", memory.resident_bytes);
     lines.put("used_memory_rss_human", human(memory.resident_bytes));
-    lines.put("used_memory_overhead", memory.log_bytes);
+    lines.put("used_memory_overhead", memory.log_bytes + memory.tracking_bytes);
     lines.put("used_memory_dataset", memory.data_bytes);
     lines.put("maxmemory", max);
     lines.put("maxmemory_human", human(max));
     lines.put("maxmemory_policy", core.settings.policy());
     lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.fragmentation()));
     lines.put("mem_replication_log", memory.log_bytes);
+    lines.put("mem_tracking_table", memory.tracking_bytes);
     lines.put("lazyfree_pending_objects", 0);
 }
 
@@ -209,9 +213,14 @@ fn stats(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("evicted_clients", core.clients.buffers.evicted_count());
     lines.put("keyspace_hits", stats.hits());
     lines.put("keyspace_misses", stats.misses());
-    lines.put("pubsub_channels", 0);
+    let subscribed = core.clients.all().iter().any(|client| client.is_subscribed());
+    lines.put("pubsub_channels", u8::from(subscribed));
     lines.put("pubsub_patterns", 0);
     lines.put("latest_fork_usec", 0);
+    let tracked = core.tracking.tally();
+    lines.put("tracking_total_keys", tracked.keys_count);
+    lines.put("tracking_total_items", tracked.items_count);
+    lines.put("tracking_total_prefixes", tracked.prefixes_count);
     lines.put("total_error_replies", errors);
 }
 
@@ -336,7 +345,13 @@ mod tests {
     #[test]
     fn memory_is_compared_with_what_the_system_counts() {
         assert_eq!(Memory::default().fragmentation(), 0.0);
-        let memory = Memory { data_bytes: 300, log_bytes: 100, resident_bytes: 600, keys_count: 1 };
+        let memory = Memory {
+            data_bytes: 300,
+            log_bytes: 80,
+            tracking_bytes: 20,
+            resident_bytes: 600,
+            keys_count: 1,
+        };
         assert_eq!(memory.fragmentation(), 1.5);
     }
 }

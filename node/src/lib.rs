@@ -36,6 +36,7 @@ mod span;
 mod stats;
 mod status;
 mod timekeeping;
+mod tracking;
 mod upkeep;
 
 pub use clock::{SystemClock, WallClock};

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use scatterhoard_replication::{Answer, Corrupt, Machine, Staging};
+use scatterhoard_ring::ReplicaId;
 use scatterhoard_store::{Reply, Store};
 use tokio::time::Instant;
 
 use crate::clock::{PartitionClock, WallClock};
 use crate::stats::Stats;
+use crate::tracking::Tracking;
 
 /// Keys looked at for expiry after each entry. Every replica does it alone: they may disagree about
 /// absence until all have swept, and never about a value.
@@ -17,33 +19,35 @@ const SWEEP_KEYS_MAX: usize = 32;
 
 /// The store of one partition, shared between its log and the sessions that read it.
 pub(crate) struct StoreMachine {
+    /// Whose store it is.
+    pub(crate) replica: ReplicaId,
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) clock: Arc<PartitionClock>,
     pub(crate) wall: Arc<dyn WallClock>,
     /// How far members' clocks may be apart, in milliseconds.
     pub(crate) skew_ms_max: u64,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) tracking: Arc<Tracking>,
     pub(crate) empty: Box<dyn Fn() -> Store + Send + Sync>,
 }
 
 impl Machine for StoreMachine {
     fn apply(&self, index: u64, payload: &[u8], asked: bool) -> Result<Answer, Corrupt> {
         let mut store = self.store.lock();
-        let answer = if asked {
-            let mut replies: Vec<Reply<'static>> = Vec::new();
-            store
-                .apply(index, payload, Some(&mut replies))
-                .map_err(|_| Corrupt("entry of a partition's log"))?;
-            Answer::new(replies)
-        } else {
-            store.apply(index, payload, None).map_err(|_| Corrupt("entry of a partition's log"))?;
-            Answer::NONE
-        };
+        let tracked = self.tracking.is_on();
+        let mut replies: Vec<Reply<'static>> = Vec::new();
+        store
+            .apply(index, payload, (asked || tracked).then_some(&mut replies))
+            .map_err(|_| Corrupt("entry of a partition's log"))?;
         let swept = store.sweep(SWEEP_KEYS_MAX);
         if swept.keys_count > 0 {
             self.stats.expired(swept.keys_count as u64);
         }
-        Ok(answer)
+        drop(store);
+        if tracked {
+            self.tracking.applied(self.replica, payload, &replies);
+        }
+        Ok(if asked { Answer::new(replies) } else { Answer::NONE })
     }
 
     fn begin_to_lead(&self) {
@@ -51,6 +55,7 @@ impl Machine for StoreMachine {
         // without logging anything, must not come back.
         let start = self.wall.now().plus(self.skew_ms_max).max(self.store.lock().stamp());
         self.clock.start(Instant::now(), start);
+        self.tracking.begin_to_lead(self.replica);
     }
 
     fn piece(&self, position: u64, out: &mut Vec<u8>) -> Option<u64> {

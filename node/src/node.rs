@@ -28,7 +28,8 @@ use crate::recovery::Recovery;
 use crate::session::Door;
 use crate::settings::Settings;
 use crate::{
-    caretaker, doors, http, membership, pilot, recovery, reseat, service, timekeeping, upkeep,
+    caretaker, doors, http, membership, pilot, recovery, reseat, service, timekeeping, tracking,
+    upkeep,
 };
 
 /// What a node gets from outside: the system, or a simulation.
@@ -129,6 +130,7 @@ impl Node {
             settings: Settings::new(&config),
             clients: Clients::new(config.clients_max, shutdown.clone()),
             stats: Arc::default(),
+            tracking: Arc::default(),
             config,
             net,
             wall: Arc::new(MeasuredClock::new(wall)),
@@ -169,6 +171,7 @@ impl Node {
         core.tasks.spawn(recovery::serve(Arc::clone(core)));
         core.tasks.spawn(upkeep::serve(Arc::clone(core)));
         core.tasks.spawn(timekeeping::serve(Arc::clone(core)));
+        core.tasks.spawn(tracking::serve(Arc::clone(core)));
         Ok(())
     }
 

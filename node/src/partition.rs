@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use scatterhoard_replication::{Group, Lease, ReadError};
-use scatterhoard_ring::{PartitionId, SlotRange};
+use scatterhoard_ring::{PartitionId, ReplicaId, SlotRange};
 use scatterhoard_store::{Policy, Reply, Store, UnixMillis};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::PartitionClock;
+use crate::tracking::TrackerId;
 
 /// Units that may wait for one partition. A session has one under way per partition, so this bounds
 /// sessions rather than commands; beyond it they wait in line.
@@ -23,6 +24,8 @@ pub(crate) struct Unit {
     pub(crate) steps: Vec<u8>,
     /// How many.
     pub(crate) steps_count: usize,
+    /// Whose they are, if it is somebody's who tracks keys.
+    pub(crate) writer: Option<TrackerId>,
     /// Where the answer goes.
     pub(crate) answer: oneshot::Sender<Result<Vec<Reply<'static>>, WriteError>>,
 }
@@ -82,6 +85,11 @@ impl Partition {
         (Arc::new(partition), queue)
     }
 
+    /// Which replica this is.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.group.spec().replica
+    }
+
     /// Whether this replica leads and may be asked.
     pub(crate) fn leads(&self) -> bool {
         self.group.leads()
@@ -92,14 +100,22 @@ impl Partition {
         self.group.voters_count() < self.replicas_min
     }
 
+    /// The term that this replica leads under a lease that holds at this moment; `None` without one.
+    pub(crate) fn term(&self, now: Instant) -> Option<u64> {
+        let lease = self.lease(now)?;
+        let term = self.group.leadership().borrow().term;
+        lease.is_of(term).then_some(term)
+    }
+
     /// Puts a unit into the queue, in the order of calls if there is room.
     pub(crate) fn submit(
         &self,
         steps: Vec<u8>,
         steps_count: usize,
+        writer: Option<TrackerId>,
     ) -> impl Future<Output = Result<Vec<Reply<'static>>, WriteError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let unit = Unit { steps, steps_count, answer };
+        let unit = Unit { steps, steps_count, writer, answer };
         let overflow = match self.units.try_send(unit) {
             Ok(()) => None,
             Err(mpsc::error::TrySendError::Full(unit)) => Some((self.units.clone(), unit)),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::partition::{Partition, Unit, WriteError};
+use crate::tracking::UnderWay;
 
 /// Entries of one partition that may be under way. While one is, what arrives waits and makes the next
 /// one larger: a round costs the same CPU however many writes it carries.
@@ -135,7 +136,7 @@ fn gather(
     let now = partition.time(Instant::now());
     encode_header(&mut bytes, now);
     let skipped = if may_evict { evict(core, partition, &mut bytes, now) } else { 0 };
-    let mut answers = Vec::new();
+    let (mut answers, mut writers) = (Vec::new(), Vec::new());
     let mut first = true;
     while let Some(unit) =
         units.next_if(|unit| first || bytes.len() + unit.steps.len() <= ENTRY_BYTES_MAX)
@@ -143,8 +144,14 @@ fn gather(
         first = false;
         bytes.extend_from_slice(&unit.steps);
         answers.push((unit.steps_count, unit.answer));
+        writers.push((unit.steps_count, unit.writer));
     }
-    (Bytes::from(bytes), answers, skipped)
+    let entry = Bytes::from(bytes);
+    if writers.iter().any(|(_, writer)| writer.is_some()) {
+        let under_way = UnderWay { entry: entry.clone(), skipped, units: writers };
+        core.tracking.announce(partition.replica(), under_way);
+    }
+    (entry, answers, skipped)
 }
 
 fn evict(core: &Core, partition: &Partition, bytes: &mut Vec<u8>, now: UnixMillis) -> usize {
@@ -203,7 +210,7 @@ mod tests {
     use super::*;
 
     fn unit() -> Unit {
-        Unit { steps: Vec::new(), steps_count: 0, answer: oneshot::channel().0 }
+        Unit { steps: Vec::new(), steps_count: 0, writer: None, answer: oneshot::channel().0 }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod refusal;
 mod size;
 mod slow;
 mod stage;
+mod waiting;
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use scatterhoard_cluster::BoxStream;
 use scatterhoard_command::{
-    Command, CommandError, CrossSlot, resolve, slot_of_read, slot_of_write,
+    Command, CommandError, CrossSlot, Load, resolve, slot_of_read, slot_of_write,
 };
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Standing};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -71,6 +72,7 @@ pub(crate) async fn serve(core: Arc<Core>, client: Arc<Client>, stream: BoxStrea
         () = killed.cancelled() => {}
         () = session.run() => {}
     }
+    session.control.hang_up();
     core.clients.remove(client.id);
 }
 
@@ -89,6 +91,7 @@ impl Session {
     async fn run(&mut self) {
         let mut decoder = Decoder::new(self.control.limits());
         let mut buffer: Vec<u8> = Vec::new();
+        let client = Arc::clone(self.control.client());
         loop {
             let (consumed, needed, next) = self.take(&mut decoder, &buffer).await;
             buffer.drain(..consumed);
@@ -105,9 +108,22 @@ impl Session {
             if !self.make_room(&mut buffer, more).await {
                 return;
             }
-            match self.stream.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => self.control.read(count),
+            loop {
+                let read = tokio::select! {
+                    biased;
+                    read = self.stream.read_buf(&mut buffer) => read,
+                    () = client.outbox.filled() => {
+                        if self.flush().await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => self.control.read(count),
+                }
+                break;
             }
         }
     }
@@ -132,6 +148,8 @@ impl Session {
     /// more are needed at least.
     async fn take(&mut self, decoder: &mut Decoder, buffer: &[u8]) -> (usize, usize, Next) {
         let mut at = 0;
+        // About what was read before, so a client need not drop for it what it is about to read.
+        self.put_pushes();
         self.stage.begin(self.control.protocol());
         loop {
             decoder.set_limits(self.control.limits());
@@ -200,11 +218,16 @@ impl Session {
             self.control.pause(&command).await;
             self.stage.begin(self.control.protocol());
         }
+        self.stage.ask_for(self.control.asks(&command));
         if let Planned::Done = self.stage.add(args, &command, range.clone()) {
             return Next::Go;
         }
         // What must not run beside others: it waits for what is before it, and what is after for it.
         self.finish(buffer).await;
+        if matches!(command, Command::Load(Load::Wait { .. })) && self.flush().await.is_err() {
+            // Whoever has sent others before it does not wait for their replies.
+            return Next::Close;
+        }
         let before = self.out.len();
         let next = self.serve_alone(args, command, range, buffer).await;
         self.drop_muted(before);
@@ -231,6 +254,14 @@ impl Session {
             Command::Write(write) if slot_of_write(&write) == Err(CrossSlot) => {
                 let patience = self.control.patience();
                 let _served = patience.serve_write(args, write, &mut self.out).await;
+                self.control.replied(&self.out[before..]);
+                Next::Go
+            }
+            Command::Load(Load::Wait { key, timeout_ms }) => {
+                let asker = self.stage.asker();
+                let waits = waiting::Wait { key, timeout: Duration::from_millis(timeout_ms) };
+                let patience = || self.control.patience().of(asker);
+                waits.serve(self.control.core(), patience, &mut self.out).await;
                 self.control.replied(&self.out[before..]);
                 Next::Go
             }
@@ -285,8 +316,16 @@ impl Session {
         }
     }
 
-    /// Sends the replies.
+    /// Pushes go behind the replies to all that was read before: a client that was told to forget a key
+    /// first, and got its old value after, would keep that for ever.
+    fn put_pushes(&mut self) {
+        debug_assert!(self.stage.is_empty(), "what was read is in the replies");
+        self.control.client().outbox.drain(self.control.protocol(), &mut self.out);
+    }
+
+    /// Sends the replies, and what the client is to be told besides.
     async fn flush(&mut self) -> std::io::Result<()> {
+        self.put_pushes();
         self.control.wrote(self.out.len());
         if self.out.is_empty() {
             return Ok(());

@@ -43,6 +43,8 @@ pub(crate) enum Setting {
     SlowCountMax(u64),
     /// 0: delays are not watched.
     SpikeMs(u64),
+    /// 0: no limit.
+    TrackedKeysMax(u64),
     /// Empty: none.
     Password(Vec<u8>),
 }
@@ -168,6 +170,9 @@ impl Setting {
                 .map(|count| Self::SlowCountMax(count.unsigned_abs())),
             "latency-monitor-threshold" => {
                 number(value, 0, i64::MAX).map(|ms| Self::SpikeMs(ms.unsigned_abs()))
+            }
+            "tracking-table-max-keys" => {
+                number(value, 0, i64::MAX).map(|count| Self::TrackedKeysMax(count.unsigned_abs()))
             }
             "requirepass" => Ok(Self::Password(value.to_vec())),
             _ => return None,

@@ -24,6 +24,14 @@ pub(crate) struct LeaseWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(u64);
 
+impl Lease {
+    /// Whether it was granted in this term, or in one that is a multiple of 65,536 away.
+    #[must_use]
+    pub fn is_of(self, term: u64) -> bool {
+        self.0 >> DEADLINE_BITS == term & (u64::MAX >> DEADLINE_BITS)
+    }
+}
+
 impl LeaseWord {
     /// No lease.
     pub(crate) fn new(now: Instant) -> Self {

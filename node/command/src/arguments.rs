@@ -14,6 +14,8 @@ pub(crate) struct Argument {
     pub(crate) kind: ArgumentKind,
     pub(crate) optional: bool,
     pub(crate) repeated: bool,
+    /// Each time with its token, if it has one.
+    pub(crate) repeats_token: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(crate) fn arguments_of(spec: &CommandSpec) -> Vec<Argument> {
 
 impl Argument {
     const fn of(kind: ArgumentKind) -> Self {
-        Self { token: None, kind, optional: false, repeated: false }
+        Self { token: None, kind, optional: false, repeated: false, repeats_token: false }
     }
 
     /// What it is called: by its value, or by its token, or by what it is made of.
@@ -100,6 +102,10 @@ impl Reader {
             match before.last_mut().map(|last| &mut last.kind) {
                 Some(ArgumentKind::Block(block)) if block.len() > inner.len() => {
                     repeat_last(block, inner.len());
+                }
+                Some(_) if inner.iter().any(|argument| argument.token.is_some()) => {
+                    let last = before.last_mut().expect("it was looked at");
+                    (last.repeated, last.repeats_token) = (true, true);
                 }
                 Some(_) | None => repeat_last(before, inner.len()),
             }
@@ -179,6 +185,10 @@ mod tests {
         let again = match (argument.repeated, &argument.kind) {
             (false, _) => inner.clone(),
             (true, ArgumentKind::Choice(_)) => format!("{inner} ..."),
+            (true, _) if argument.repeats_token => {
+                let token = argument.token.expect("it is what is repeated");
+                format!("{inner} [{token} {inner} ...]")
+            }
             (true, _) => format!("{inner} [{inner} ...]"),
         };
         let whole = match argument.token {

@@ -56,6 +56,37 @@ pub enum ClientCommand<'a> {
     },
     /// `CLIENT UNPAUSE`
     Unpause,
+    /// `CLIENT TRACKING ON`: from now on this connection hears of keys that change.
+    TrackingOn(Tracking<'a>),
+    /// `CLIENT TRACKING OFF`
+    TrackingOff,
+    /// `CLIENT CACHING YES|NO`: about the keys of the next command alone.
+    Caching {
+        /// `YES`
+        yes: bool,
+    },
+    /// `CLIENT TRACKINGINFO`
+    TrackingInfo,
+    /// `CLIENT GETREDIR`: which connection hears it instead; 0 if this one does, -1 if nothing is tracked.
+    GetRedirect,
+}
+
+/// `[REDIRECT id] [PREFIX prefix …] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`, as it was said. What excludes what
+/// depends on the connection's state too, so that is for the caller to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tracking<'a> {
+    /// The id of the connection that hears it instead.
+    pub redirect: Option<i64>,
+    /// `BCAST`: all keys with one of the prefixes, read or not.
+    pub broadcast: bool,
+    /// What the keys of `BCAST` begin with; none means all keys.
+    pub prefixes: Vec<&'a [u8]>,
+    /// `OPTIN`: only keys read after `CLIENT CACHING YES`.
+    pub opt_in: bool,
+    /// `OPTOUT`: not the keys read after `CLIENT CACHING NO`.
+    pub opt_out: bool,
+    /// `NOLOOP`: not what this connection changes itself.
+    pub no_loop: bool,
 }
 
 /// Which connections `CLIENT LIST` tells.

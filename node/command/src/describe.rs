@@ -165,7 +165,11 @@ fn write_argument(out: &mut Encoder<'_>, spec: &CommandSpec, argument: &Argument
         ArgumentKind::Choice(parts) => ("oneof", Some(parts)),
         ArgumentKind::Block(parts) => ("block", Some(parts)),
     };
-    let flags = [("optional", argument.optional), ("multiple", argument.repeated)];
+    let flags = [
+        ("optional", argument.optional),
+        ("multiple", argument.repeated),
+        ("multiple_token", argument.repeats_token),
+    ];
     let flags = || flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag);
     let is_flagged = argument.optional || argument.repeated;
     let is_key = kind == "key" && !spec.keys.is_empty();

@@ -128,6 +128,16 @@ pub enum CommandError {
     /// `CLIENT PAUSE` of something else.
     #[error("ERR CLIENT PAUSE mode must be WRITE or ALL")]
     PauseScope,
+    /// `CLIENT TRACKING` with two connections to redirect to.
+    #[error("ERR A client can only redirect to a single other client")]
+    TrackingRedirectTwice,
+    /// A connection in RESP2 that has subscribed says nothing else. For the caller to give. Holds the
+    /// command's full name.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    Subscribed(&'static str),
     /// `CONFIG SET` names a setting twice. Holds it, printable.
     #[error("ERR CONFIG SET failed (possibly related to argument '{0}') - duplicate parameter")]
     ConfigTwice(String),

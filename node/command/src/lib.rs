@@ -33,6 +33,7 @@ mod table;
 
 pub use client::{
     ClientAttribute, ClientCommand, ClientFilter, ClientKind, ClientMatch, PauseScope, ReplyMode,
+    Tracking,
 };
 pub use cluster::{ClusterCommand, FailoverMode};
 pub use command::{Command, Flush, Invalidate, Scan, ScanKind, Span};

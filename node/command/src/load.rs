@@ -15,12 +15,12 @@ pub enum Load<'a> {
         /// Whether a value past its soft deadline will do.
         wants: Wants,
     },
-    /// `HOARD.WAIT key timeout-ms`. Answers as `HOARD.GET key` once `Lookup::loading_ms` is `None`, or when
-    /// the timeout is over.
+    /// `HOARD.WAIT key timeout-ms`: the answer to its read, once nobody loads or when the time is over. With a
+    /// time of 0 it is that read.
     Wait {
         /// The key.
         key: &'a [u8],
-        /// `[0, 2^63)`. The caller bounds it.
+        /// `[1, 2^63)`. The caller bounds it.
         timeout_ms: u64,
     },
 }
@@ -42,7 +42,7 @@ impl<'a> Load<'a> {
     pub const fn wants(self) -> Wants {
         match self {
             Self::Get { wants, .. } => wants,
-            Self::Wait { .. } => Wants::Look,
+            Self::Wait { .. } => Wants::Wait,
         }
     }
 

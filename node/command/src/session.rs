@@ -1,7 +1,6 @@
 //! Commands about a connection.
 
 use scatterhoard_resp::Protocol;
-use scatterhoard_ring::Slot;
 
 use crate::{ClientCommand, CommandError};
 
@@ -39,18 +38,25 @@ pub enum SessionCommand<'a> {
     ReadWrite,
     /// `ASKING`: `+OK`.
     Asking,
-    /// `HOARD.PROBE slot…`: for each slot the term under which this node leads it, or `Nil`. It is answered
-    /// behind the invalidations, on this connection, of all that was written before.
-    Probe {
-        /// At least one.
-        slots: Vec<Slot>,
-    },
+    /// `HOARD.PROBE`: what this node leads, and under which term. It is answered behind the invalidations, on
+    /// this connection, of all that was written before.
+    Probe,
     /// `WAIT replicas milliseconds`: how many replicas have this connection's writes.
     Wait {
         /// Replicas asked for. Redis accepts negative numbers, which are reached at once.
         replicas: i64,
         /// Milliseconds: `[0, 2^63)`. 0 waits without end.
         timeout_ms: u64,
+    },
+    /// `SUBSCRIBE channel …`: which there are is for the caller to say.
+    Subscribe {
+        /// At least one.
+        channels: Vec<&'a [u8]>,
+    },
+    /// `UNSUBSCRIBE [channel …]`
+    Unsubscribe {
+        /// None: all.
+        channels: Vec<&'a [u8]>,
     },
     /// `CLIENT …`
     Client(ClientCommand<'a>),

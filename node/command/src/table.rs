@@ -82,6 +82,8 @@ pub enum Flag {
     DenyOom,
     /// It is for operators.
     Admin,
+    /// It is about channels.
+    PubSub,
     /// Scripts may not use it.
     NoScript,
     /// It is answered before a node is ready.
@@ -113,6 +115,8 @@ pub enum Category {
     Write,
     /// About strings.
     String,
+    /// About channels.
+    PubSub,
     /// For operators.
     Admin,
     /// Not slow.
@@ -140,6 +144,8 @@ pub enum Group {
     Cluster,
     /// What Redis has in modules, or not at all.
     Module,
+    /// Channels.
+    PubSub,
 }
 
 impl Flags {
@@ -168,11 +174,12 @@ impl Flags {
 }
 
 impl Flag {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Write,
         Self::Readonly,
         Self::DenyOom,
         Self::Admin,
+        Self::PubSub,
         Self::NoScript,
         Self::Loading,
         Self::Stale,
@@ -190,6 +197,7 @@ impl Flag {
             Self::Readonly => "readonly",
             Self::DenyOom => "denyoom",
             Self::Admin => "admin",
+            Self::PubSub => "pubsub",
             Self::NoScript => "noscript",
             Self::Loading => "loading",
             Self::Stale => "stale",
@@ -202,11 +210,12 @@ impl Flag {
 }
 
 impl Category {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Keyspace,
         Self::Read,
         Self::Write,
         Self::String,
+        Self::PubSub,
         Self::Admin,
         Self::Fast,
         Self::Slow,
@@ -222,6 +231,7 @@ impl Category {
             Self::Read => "@read",
             Self::Write => "@write",
             Self::String => "@string",
+            Self::PubSub => "@pubsub",
             Self::Admin => "@admin",
             Self::Fast => "@fast",
             Self::Slow => "@slow",
@@ -247,6 +257,7 @@ impl Group {
             Self::Server => "server",
             Self::Cluster => "cluster",
             Self::Module => "module",
+            Self::PubSub => "pubsub",
         }
     }
 }
@@ -268,6 +279,12 @@ impl CommandSpec {
     #[must_use]
     pub const fn is_allowed_before_auth(&self) -> bool {
         self.flags.has(Flag::NoAuth)
+    }
+
+    /// Whether a connection in RESP2 that has subscribed may still use it.
+    #[must_use]
+    pub fn is_allowed_when_subscribed(&self) -> bool {
+        self.flags.has(Flag::PubSub) || ["ping", "quit", "reset"].contains(&self.name)
     }
 
     /// Whether its cost does not depend on values.
@@ -297,6 +314,7 @@ impl CommandSpec {
             Category::Admin | Category::Dangerous => self.flags.has(Flag::Admin),
             Category::Fast => self.flags.has(Flag::Fast),
             Category::Slow => !self.flags.has(Flag::Fast),
+            Category::PubSub => self.flags.has(Flag::PubSub),
             Category::Keyspace | Category::String | Category::Connection => false,
         };
         follows || self.categories.contains(&category)

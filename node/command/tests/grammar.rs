@@ -57,7 +57,7 @@ fn clusters(request: &str, command: ClusterCommand<'_>) {
 }
 
 /// `SET k v`, but for its options.
-const fn set(expiry: Expiry, when: When, answer: SetAnswer) -> Write<'static> {
+const fn set(expiry: Expiry, when: When<'static>, answer: SetAnswer) -> Write<'static> {
     Write::Set { key: b"k", value: b"v", expiry, when, answer }
 }
 

@@ -5,10 +5,9 @@ use scatterhoard_command::{
     parse,
 };
 use scatterhoard_resp::{Args, Encoder, Protocol};
-use scatterhoard_ring::Slot;
 use scatterhoard_store::{
-    Content, Expiry, FilterField, FilterForm, FilterLayout, Read, Reply, Terms, Token, UnixMillis,
-    Wants, When, Write,
+    Content, Expiry, FilterField, FilterForm, FilterLayout, Read, Reply, SetAnswer, Terms, Token,
+    UnixMillis, Wants, When, Write,
 };
 
 const NOW: UnixMillis = UnixMillis::new(1_700_000_000_000);
@@ -48,10 +47,11 @@ fn a_lookup_is_a_read_and_with_a_lease_it_has_two_halves() {
     assert_eq!(load.propose(token), Some(lease));
     let load = Load::Get { key, lease_ms: 1, wants: Wants::Lease };
     check("HOARD.GET k LEASE 1", Command::Load(load));
-    let wait = Load::Wait { key, timeout_ms: 0 };
-    check("HOARD.WAIT k 0", Command::Load(wait));
+    let wait = Load::Wait { key, timeout_ms: 1 };
+    check("HOARD.WAIT k 1", Command::Load(wait));
+    check("HOARD.WAIT k 0", Command::Read(wait.read()));
     assert_eq!(wait.propose(token), None);
-    assert_eq!(wait.read(), Read::Lookup { key, wants: Wants::Look });
+    assert_eq!(wait.read(), Read::Lookup { key, wants: Wants::Wait });
     let range = "ERR lease is out of range, it must be between 1 and 600000 milliseconds";
     refused("HOARD.GET k LEASE 0", range);
     refused("HOARD.GET k LEASE 600001", range);
@@ -78,9 +78,16 @@ fn what_is_set_and_filled() {
         "HOARD.FILL k 18446744073709551615 v PX 9 SOFT 3 TAGS 2 t NX",
         Command::Write(Write::Fill { key, token, content, terms: full() }),
     );
-    let set = |content, terms, when| Command::Write(Write::SetWith { key, content, terms, when });
+    let set = |content, terms, when| {
+        Command::Write(Write::SetWith { key, content, terms, when, answer: SetAnswer::Done })
+    };
     check("HOARD.SET k v TAGS 2 t NX PX 9 SOFT 3 XX", set(content, full(), When::Present));
     check("HOARD.SET k v nx", set(content, PLAIN, When::Absent));
+    check("HOARD.SET k v ifeq u", set(content, PLAIN, When::Equal(b"u")));
+    let (terms_of_all, answer) = (full(), SetAnswer::Version);
+    let when_equal = When::Equal(b"VERSION");
+    let fenced = Write::SetWith { key, content, terms: terms_of_all, when: when_equal, answer };
+    check("HOARD.SET k v IFEQ VERSION PX 9 SOFT 3 VERSION TAGS 2 t NX", Command::Write(fenced));
     let soon = terms(Expiry::After(5), None, vec![]);
     check("HOARD.SET k \"\" NEGATIVE PX 5", set(Content::Negative, soon, when));
     check("HOARD.SET k NEGATIVE", set(Content::Value(b"NEGATIVE"), PLAIN, when));
@@ -93,6 +100,15 @@ fn what_is_set_and_filled() {
         "HOARD.SET k v NEGATIVE",
         "HOARD.SET k \"\" NEGATIVE SOFT 5",
         "HOARD.SET k v NX XX",
+        "HOARD.SET k v IFEQ u NX",
+        "HOARD.SET k v XX IFEQ u",
+        "HOARD.SET k v IFEQ",
+        "HOARD.FILL k 1 v IFEQ u",
+        "HOARD.FILL k 1 v VERSION",
+        "SET k v NX IFEQ u",
+        "SET k v IFEQ u XX",
+        "SET k v IFEQ u IFEQ u",
+        "SET k v IFEQ",
         "HOARD.SET k v TAGS 2 t",
         "HOARD.SET k v TAGS 1 t TAGS 1 u",
         "HOARD.SET k v PX",
@@ -116,9 +132,8 @@ fn what_concerns_more_than_one_key() {
     check("HOARD.INVALIDATE tag a b", Command::Span(Span::Invalidate(tags)));
     let prefix = Invalidate::Prefix { prefix: b"user:" };
     check("HOARD.INVALIDATE PREFIX user:", Command::Span(Span::Invalidate(prefix)));
-    let slots = [0, 16_383].map(|slot| Slot::new(slot).expect("a slot")).into();
-    check("HOARD.PROBE 0 16383", Command::Session(SessionCommand::Probe { slots }));
-    refused("HOARD.PROBE 16384", "ERR Invalid slot");
+    check("HOARD.PROBE", Command::Session(SessionCommand::Probe));
+    refused("HOARD.PROBE 0", "ERR wrong number of arguments for 'hoard.probe' command");
 }
 
 #[test]

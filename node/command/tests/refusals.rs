@@ -31,7 +31,6 @@ fn what_does_not_fit_here_names_the_way() {
             "ERR Scatterhoard places slots by itself; use `hoard node --join` and `hoard drain`",
         );
     }
-    check("client tracking on", "ERR CLIENT TRACKING is not supported by this version");
     check(
         "cluster slot-stats",
         "ERR CLUSTER SLOT-STATS is not supported; use CLUSTER COUNTKEYSINSLOT",

@@ -13,6 +13,7 @@ mod delays;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::span;
 use crate::stats::{ErrorCode, SlowCommand};
+use crate::tracking::Tracker;
 
 /// Commands of one batch that are told apart in counting; more are counted before the batch is done.
 const RUNS_COUNT_MAX: usize = 16;
@@ -46,6 +48,12 @@ pub(super) struct Control {
     value_bytes_max: usize,
     authenticated: bool,
     mute: Mute,
+    /// What the client tracks, if it does.
+    tracker: Option<Arc<Tracker>>,
+    /// `CLIENT CACHING` was said, about the command that comes.
+    caching: bool,
+    /// It has subscribed.
+    subscribed: bool,
     /// When the batch at hand was read, or its last part answered.
     began: Instant,
     /// Commands of the batch at hand, by their number, in the order of the first of each.
@@ -85,6 +93,9 @@ impl Control {
             value_bytes_max,
             authenticated,
             mute: Mute::None,
+            tracker: None,
+            caching: false,
+            subscribed: false,
             began: Instant::now(),
             runs: Vec::with_capacity(RUNS_COUNT_MAX),
             last: None,
@@ -126,6 +137,10 @@ impl Control {
 
     /// Whether the client may use this command.
     pub(super) fn allows(&self, spec: &'static CommandSpec) -> Result<(), CommandError> {
+        if self.subscribed && self.protocol == Protocol::Resp2 && !spec.is_allowed_when_subscribed()
+        {
+            return Err(CommandError::Subscribed(spec.name));
+        }
         if self.authenticated || spec.is_allowed_before_auth() || self.is_trusted() {
             Ok(())
         } else {
@@ -164,6 +179,10 @@ impl Control {
     }
 
     /// For commands that have to wait for leaders.
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub(super) fn patience(&self) -> slow::Patience {
         slow::Patience::new(&self.core, self.door, self.protocol)
     }

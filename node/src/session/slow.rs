@@ -15,18 +15,22 @@ use scatterhoard_command::{
 use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Protocol};
 use scatterhoard_ring::{NodeId, Slot};
-use scatterhoard_store::{OpError, Read, Reply, Step, Token, Write, encode_step};
+use scatterhoard_store::{OpError, Read, Reply, Step, Token, Wants, Write, encode_step};
 use tokio::time::Instant;
 
 use super::buffer::Share;
 use super::refusal::{Refusal, put_refusal};
 use super::size::{ANSWERS_BYTES_MAX, reply_bytes, reply_bytes_max};
-use super::stage::{Door, Effect, Outcome, refused_early};
+use super::stage::{Door, Effect, Outcome, refused_early, register_lease};
 use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::forward::{self, Forwarded};
 use crate::partition::{Partition, WriteError};
 use crate::route::Route;
+use crate::tracking::Asker;
+
+/// What the reply to `HOARD.WAIT` begins with while somebody loads. Milliseconds follow.
+const WAIT_REPLY: &[u8] = b"*2\r\n$4\r\nwait\r\n:";
 
 /// How long a command waits for somebody to lead its slot. Clients give up after about as long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,6 +43,7 @@ pub(crate) struct Patience {
     core: Arc<Core>,
     door: Door,
     protocol: Protocol,
+    asker: Asker,
     /// Until then leaders are waited for.
     until: Instant,
     /// From then on nothing is begun: a stage may have thousands of commands that each take long.
@@ -75,12 +80,18 @@ impl Patience {
             core: Arc::clone(core),
             door,
             protocol,
+            asker: Asker::default(),
             until: now + PATIENCE,
             end: now + core.config.write_timeout.max(PATIENCE),
             held_bytes: AtomicUsize::new(0),
             share: Mutex::new(Share::new(&core.clients.buffers)),
             refuses: AtomicBool::new(false),
         }
+    }
+
+    /// The same, for somebody who tracks.
+    pub(crate) fn of(self, asker: Asker) -> Self {
+        Self { asker, ..self }
     }
 
     /// So many bytes of replies more are in memory.
@@ -203,6 +214,21 @@ impl Patience {
         }
     }
 
+    /// Serves a look at a key that may be being loaded. Answers for how long at most, if it is.
+    pub(crate) async fn serve_wait(
+        &self,
+        slot: Slot,
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Duration> {
+        let look = Op::Read(Read::Lookup { key, wants: Wants::Wait });
+        let start = out.len();
+        let served = self.serve_one(slot, &look, None).await;
+        let _done = self.put(served, out);
+        let left = out[start..].strip_prefix(WAIT_REPLY)?.strip_suffix(b"\r\n")?;
+        str::from_utf8(left).ok()?.parse().ok().map(Duration::from_millis)
+    }
+
     fn put(&self, served: Served, out: &mut Vec<u8>) -> Outcome {
         let mut encoder = Encoder::new(out, self.protocol);
         match served {
@@ -283,6 +309,11 @@ impl Patience {
                 Some(self.held(self.read_now(partition, slot, read)))
             }
             Op::Write(write) => {
+                if let (Some(reader), Write::Lease { key, wants, .. }) = (self.asker.reader, write)
+                {
+                    let read = Read::Lookup { key, wants: *wants };
+                    register_lease(&self.core, partition, reader, (slot, &read));
+                }
                 if let Some(refusal) = refused_early(&self.core, partition, write) {
                     return Some(Served::Refused(refusal));
                 }
@@ -292,7 +323,11 @@ impl Patience {
                 let mut steps = Vec::with_capacity(256);
                 encode_step(&mut steps, &Step { slot, write: write.clone() });
                 let write_by = Instant::now() + self.core.config.write_timeout;
-                let written = tokio::time::timeout_at(write_by, partition.submit(steps, 1)).await;
+                let written = tokio::time::timeout_at(
+                    write_by,
+                    partition.submit(steps, 1, self.asker.writer),
+                )
+                .await;
                 match written.unwrap_or(Err(WriteError::InDoubt)) {
                     // Done without a word of what it came to: it must not be done again.
                     Ok(replies) => Some(match replies.into_iter().next() {
@@ -309,6 +344,10 @@ impl Patience {
     fn read_now(&self, partition: &Partition, slot: Slot, read: &Read<'_>) -> Served {
         let time = partition.time(Instant::now());
         let store = partition.store.lock();
+        if let Some(reader) = self.asker.reader {
+            let by = (partition.replica(), reader);
+            self.core.tracking.register(by, &store, (slot, read), time);
+        }
         let reply = store.read(slot, read, time);
         self.core.stats.saw(&reply);
         // Measured while it is still lent: this is what keeps one request from taking all memory.
@@ -410,12 +449,13 @@ fn merged(parts: Vec<Served>, effect: Effect, merge: Merge) -> Served {
     }
 }
 
-/// The command for a part of a split one.
+/// The command for a part of a split one, or for a look while one waits.
 fn words_of<'a>(op: &Op<'a>) -> Vec<&'a [u8]> {
     let listed = |name: &'a [u8], keys: &[&'a [u8]]| {
         std::iter::once(name).chain(keys.iter().copied()).collect::<Vec<_>>()
     };
     match op {
+        Op::Read(Read::Lookup { key, wants: Wants::Wait }) => vec![b"HOARD.WAIT", key, b"0"],
         Op::Read(Read::GetMany { keys }) => listed(b"MGET", keys),
         Op::Read(Read::Exists { keys }) => listed(b"EXISTS", keys),
         Op::Read(Read::Touch { keys }) => listed(b"TOUCH", keys),
@@ -424,7 +464,7 @@ fn words_of<'a>(op: &Op<'a>) -> Vec<&'a [u8]> {
             let words = pairs.iter().flat_map(|&(key, value)| [key, value]);
             std::iter::once(&b"MSET"[..]).chain(words).collect()
         }
-        Op::Read(_) | Op::Write(_) => unreachable!("only these commands are split by slot"),
+        Op::Read(_) | Op::Write(_) => unreachable!("only these commands are made here"),
     }
 }
 

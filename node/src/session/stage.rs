@@ -27,6 +27,7 @@ use crate::core::Core;
 use crate::hosting::Hosted;
 use crate::partition::Partition;
 use crate::route::Route;
+use crate::tracking::{Asker, TrackerId};
 
 /// Bytes of replies after which a stage is finished early, so that a pipeline of large reads cannot
 /// hold them all in memory.
@@ -108,6 +109,7 @@ struct Unit {
     partition: Arc<Partition>,
     steps: Vec<u8>,
     steps_count: usize,
+    writer: Option<TrackerId>,
 }
 
 struct Remote {
@@ -126,6 +128,10 @@ pub(crate) struct Stage {
     protocol: Protocol,
     now: Instant,
     wall: UnixMillis,
+    /// For whom the next command is.
+    asker: Asker,
+    /// Who tracks something that is read in this stage.
+    reader: Option<TrackerId>,
     ready: Vec<u8>,
     parts: Vec<Part>,
     leases: Vec<(Arc<Partition>, Lease)>,
@@ -149,6 +155,8 @@ impl Stage {
             protocol: Protocol::Resp2,
             now: Instant::now(),
             wall: core.wall.now(),
+            asker: Asker::default(),
+            reader: None,
             ready: Vec::new(),
             parts: Vec::new(),
             leases: Vec::new(),
@@ -168,6 +176,16 @@ impl Stage {
         self.protocol = protocol;
         self.now = Instant::now();
         self.wall = self.core.wall.now();
+    }
+
+    /// For whom the commands are that are added from now on. Nobody who tracks, at first.
+    pub(crate) fn ask_for(&mut self, asker: Asker) {
+        self.asker = asker;
+    }
+
+    /// For whom the next command is.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker
     }
 
     /// The wall time to parse absolute deadlines against. Only bounds checks depend on it.
@@ -198,16 +216,14 @@ impl Stage {
         command: &Command<'_>,
         request: Range<usize>,
     ) -> Planned {
-        if let Command::Load(Load::Wait { .. }) = command {
-            let why = "HOARD.WAIT is not supported by this version; ask HOARD.GET again instead";
-            self.put_error(request, &CommandError::NotHere(why));
-            return Planned::Done;
-        }
         let slot = match command {
             Command::Read(read) => slot_of_read(read),
             Command::Write(write) => slot_of_write(write),
-            Command::Load(load) => Ok(Slot::of(load.key())),
-            Command::Span(_) | Command::Session(_) | Command::Server(_) => {
+            Command::Load(load @ Load::Get { .. }) => Ok(Slot::of(load.key())),
+            Command::Load(Load::Wait { .. })
+            | Command::Span(_)
+            | Command::Session(_)
+            | Command::Server(_) => {
                 return Planned::AfterThis;
             }
         };
@@ -219,6 +235,7 @@ impl Stage {
                 return Planned::Done;
             }
         };
+        self.reader = self.reader.or(self.asker.reader);
         let hosted = Arc::clone(&self.hosted);
         match hosted.at(slot).filter(|partition| partition.leads()) {
             Some(partition) => self.add_local(partition, slot, command, request),
@@ -286,6 +303,9 @@ impl Stage {
         let is_answered = !is_behind
             && partition.store.lock().lookup(slot, load.key(), time).answer(load.wants()).is_some();
         let write = load.propose(Token(self.core.chance.roll())).filter(|_| !is_answered);
+        if let (Some(reader), Some(_)) = (self.asker.reader, &write) {
+            register_lease(&self.core, partition, reader, (slot, &load.read()));
+        }
         match write {
             Some(write) => self.add_local(partition, slot, &Command::Write(write), request),
             None => self.add_read(partition, slot, &load.read(), request),
@@ -308,6 +328,10 @@ impl Stage {
         };
         let time = partition.time(self.now);
         let store = partition.store.lock();
+        if let Some(reader) = self.asker.reader {
+            let by = (partition.replica(), reader);
+            self.core.tracking.register(by, &store, (slot, read), time);
+        }
         let reply = store.read(slot, read, time);
         self.core.stats.saw(&reply);
         let mut encoder = Encoder::new(&mut self.ready, self.protocol);
@@ -333,7 +357,8 @@ impl Stage {
             Some(unit) => unit,
             None => {
                 let partition = Arc::clone(partition);
-                self.units.push(Unit { partition, steps: Vec::with_capacity(256), steps_count: 0 });
+                let (steps, writer) = (Vec::with_capacity(256), self.asker.writer);
+                self.units.push(Unit { partition, steps, steps_count: 0, writer });
                 self.units.len() - 1
             }
         };
@@ -481,14 +506,31 @@ fn grows(write: &Write<'_>) -> bool {
     }
 }
 
+/// Registers interest in what the step that gives a lease may find; or, if it gives none because somebody else
+/// loads, in the end of that.
+pub(crate) fn register_lease(
+    core: &Core,
+    partition: &Partition,
+    reader: TrackerId,
+    read: (Slot, &Read<'_>),
+) {
+    let store = partition.store.lock();
+    let time = partition.time(Instant::now());
+    core.tracking.register((partition.replica(), reader), &store, read, time);
+}
+
 /// The key whose value a write answers with. A few bytes may ask for much, as with reads.
 fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
     match write {
         Write::Set { key, answer: SetAnswer::Before, .. }
+        | Write::SetWith { key, answer: SetAnswer::Before, .. }
         | Write::GetExpire { key, .. }
         | Write::GetDelete { key }
         | Write::Lease { key, .. } => Some(key),
-        Write::Set { answer: SetAnswer::Done | SetAnswer::Count, .. }
+        Write::Set { answer: SetAnswer::Done | SetAnswer::Count | SetAnswer::Version, .. }
+        | Write::SetWith {
+            answer: SetAnswer::Done | SetAnswer::Count | SetAnswer::Version, ..
+        }
         | Write::SetMany { .. }
         | Write::SetManyIfAbsent { .. }
         | Write::Add { .. }
@@ -500,7 +542,6 @@ fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
         | Write::Persist { .. }
         | Write::Rename { .. }
         | Write::Copy { .. }
-        | Write::SetWith { .. }
         | Write::Fill { .. }
         | Write::Release { .. }
         | Write::ReserveFilter { .. }

@@ -141,7 +141,7 @@ async fn change(
         return Err(Missing::TooFewReplicas);
     }
     let by = Instant::now() + core.config.write_timeout;
-    match tokio::time::timeout_at(by, partition.submit(steps, steps_count)).await {
+    match tokio::time::timeout_at(by, partition.submit(steps, steps_count, None)).await {
         Ok(Ok(replies)) => Ok(replies),
         Ok(Err(WriteError::NotDone)) => Err(Missing::NotDone),
         Ok(Err(WriteError::InDoubt)) | Err(_) => Err(Missing::InDoubt),

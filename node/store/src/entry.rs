@@ -187,10 +187,12 @@ fn encode_framed(out: &mut Vec<u8>, kind: u8, slot: Slot, fields: impl FnOnce(&m
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
 }
 
+#[expect(clippy::too_many_lines, reason = "one short arm for each kind")]
 fn encode_write(out: &mut Vec<u8>, write: &Write<'_>) {
     match write {
         Write::Set { key, value, expiry, when, answer } => {
             out.push(when_code(*when) | answer_code(*answer) << 4);
+            put_expected(out, *when);
             encode_expiry(out, *expiry);
             put_bytes(out, key);
             put_bytes(out, value);
@@ -241,8 +243,9 @@ fn encode_write(out: &mut Vec<u8>, write: &Write<'_>) {
             put_bytes(out, from);
             put_bytes(out, to);
         }
-        Write::SetWith { key, content, terms, when } => {
-            out.push(when_code(*when));
+        Write::SetWith { key, content, terms, when, answer } => {
+            out.push(when_code(*when) | answer_code(*answer) << 4);
+            put_expected(out, *when);
             put_bytes(out, key);
             encode_content(out, *content);
             encode_terms(out, terms);
@@ -306,6 +309,7 @@ fn wants_code(wants: Wants) -> u8 {
         Wants::Look => 0,
         Wants::Lease => 1,
         Wants::LeaseOrStale => 2,
+        Wants::Wait => 3,
     }
 }
 
@@ -322,11 +326,19 @@ fn encode_expiry(out: &mut Vec<u8>, expiry: Expiry) {
     }
 }
 
-fn when_code(when: When) -> u8 {
+fn when_code(when: When<'_>) -> u8 {
     match when {
         When::Always => 0,
         When::Absent => 1,
         When::Present => 2,
+        When::Equal(_) => 3,
+    }
+}
+
+fn put_expected(out: &mut Vec<u8>, when: When<'_>) {
+    match when {
+        When::Equal(value) => put_bytes(out, value),
+        When::Always | When::Absent | When::Present => {}
     }
 }
 
@@ -335,6 +347,7 @@ fn answer_code(answer: SetAnswer) -> u8 {
         SetAnswer::Done => 0,
         SetAnswer::Before => 1,
         SetAnswer::Count => 2,
+        SetAnswer::Version => 3,
     }
 }
 
@@ -374,7 +387,7 @@ fn decode_write<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Write<'a>, Corr
     Ok(match kind {
         1 => {
             let code = fields.byte()?;
-            let (when, answer) = (decode_when(code & 0x0f)?, decode_answer(code >> 4)?);
+            let (when, answer) = (decode_when(code & 0x0f, fields)?, decode_answer(code >> 4)?);
             let expiry = decode_expiry(fields)?;
             Write::Set { key: fields.bytes()?, value: fields.bytes()?, expiry, when, answer }
         }
@@ -423,9 +436,10 @@ fn decode_write<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Write<'a>, Corr
 fn decode_load_or_filter<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Write<'a>, CorruptEntry> {
     Ok(match kind {
         19 => {
-            let when = decode_when(fields.byte()?)?;
+            let code = fields.byte()?;
+            let (when, answer) = (decode_when(code & 0x0f, fields)?, decode_answer(code >> 4)?);
             let (key, content) = (fields.bytes()?, decode_content(fields)?);
-            Write::SetWith { key, content, terms: decode_terms(fields)?, when }
+            Write::SetWith { key, content, terms: decode_terms(fields)?, when, answer }
         }
         20 => {
             let wants = decode_wants(fields.byte()?)?;
@@ -479,6 +493,7 @@ fn decode_wants(code: u8) -> Result<Wants, CorruptEntry> {
         0 => Ok(Wants::Look),
         1 => Ok(Wants::Lease),
         2 => Ok(Wants::LeaseOrStale),
+        3 => Ok(Wants::Wait),
         _ => Err(CorruptEntry("unknown kind of lookup")),
     }
 }
@@ -505,11 +520,12 @@ fn decode_expiry(fields: &mut Fields<'_>) -> Result<Expiry, CorruptEntry> {
     }
 }
 
-fn decode_when(code: u8) -> Result<When, CorruptEntry> {
+fn decode_when<'a>(code: u8, fields: &mut Fields<'a>) -> Result<When<'a>, CorruptEntry> {
     match code {
         0 => Ok(When::Always),
         1 => Ok(When::Absent),
         2 => Ok(When::Present),
+        3 => Ok(When::Equal(fields.bytes()?)),
         _ => Err(CorruptEntry("unknown condition")),
     }
 }
@@ -519,6 +535,7 @@ fn decode_answer(code: u8) -> Result<SetAnswer, CorruptEntry> {
         0 => Ok(SetAnswer::Done),
         1 => Ok(SetAnswer::Before),
         2 => Ok(SetAnswer::Count),
+        3 => Ok(SetAnswer::Version),
         _ => Err(CorruptEntry("unknown answer")),
     }
 }

@@ -14,13 +14,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::UnixMillis;
 use crate::op::TAGS_COUNT_MAX;
 
-/// The names of tags are kept as this. Two tags that share one are invalidated together: what is stale is
-/// then only loaded once more.
+/// What a value can be invalidated by, as it is kept. Two names that share one are invalidated together: what is
+/// stale is then only loaded once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tag(pub(crate) u64);
+pub struct Tag(pub(crate) u64);
 
 impl Tag {
-    pub(crate) fn of(name: &[u8]) -> Self {
+    /// The tag with this name.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
         Self(xxh3_64(name))
     }
 }

@@ -172,7 +172,7 @@ impl ItemHash {
         let Self(mut at, mut step) = self;
         let bits = bytes as u128 * 8;
         (0..count).map(move |number| {
-            let place = (u128::from(at) * bits >> 64) as usize;
+            let place = ((u128::from(at) * bits) >> 64) as usize;
             at = at.wrapping_add(step);
             step = step.wrapping_add(number.into());
             place

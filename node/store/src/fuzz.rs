@@ -191,7 +191,7 @@ mod tests {
 
     fn load_write<'a>(key: &'a [u8], content: Content<'a>, tags: Vec<&'a [u8]>) -> Write<'a> {
         let terms = Terms { expiry: Expiry::After(500), soft_millis: Some(3), tags };
-        Write::SetWith { key, content, terms, when: When::Always }
+        Write::SetWith { key, content, terms, when: When::Always, answer: SetAnswer::Done }
     }
 
     /// One entry for each write, and one for all of them.

@@ -35,6 +35,7 @@ pub use entry::{
     encode_invalidate_prefix, encode_invalidate_tag, encode_step,
 };
 pub use evict::{Policy, UnknownPolicy, Victim};
+pub use extra::Tag;
 pub use lookup::Lookup;
 pub use op::{
     Content, DeadlineForm, Expiry, FilterField, FilterForm, FilterLayout, OpError, Read, Reply,
@@ -43,6 +44,6 @@ pub use op::{
 pub use scan::{Cursor, Page};
 pub use slot_table::Tally;
 pub use snapshot::CorruptSnapshot;
-pub use store::Store;
+pub use store::{Store, version};
 pub use sweep::Swept;
 pub use time::UnixMillis;

@@ -4,22 +4,23 @@ use crate::block::Shape;
 use crate::extra::ExtraBuf;
 use crate::side::Lease;
 use crate::write::{Outcome, Put, Spot, Writer};
-use crate::{Content, OpError, Reply, Terms, Token, UnixMillis, Wants, When};
+use crate::{Content, OpError, Reply, SetAnswer, Terms, Token, UnixMillis, Wants, When};
 
 impl Writer<'_> {
     pub(crate) fn set_with(
         &mut self,
         key: &[u8],
-        content: Content<'_>,
-        terms: &Terms<'_>,
-        when: When,
+        (content, terms): (Content<'_>, &Terms<'_>),
+        when: When<'_>,
+        answer: SetAnswer,
     ) -> Outcome {
         let spot = self.spot(key);
-        if !spot.allows(when) {
-            return Ok(Reply::Nil);
+        let may = self.allows(spot, when)?;
+        let reply = self.set_reply(spot, may, answer)?;
+        if may {
+            self.put_content(spot, content, terms)?;
         }
-        self.put_content(spot, content, terms)?;
-        Ok(Reply::Ok)
+        Ok(reply)
     }
 
     /// Answers with what is there, or gives the lease. Looks again although the caller has: between its

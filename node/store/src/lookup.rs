@@ -76,8 +76,11 @@ impl<'a> Lookup<'a> {
     /// always gets one.
     #[must_use]
     pub fn answer(self, wants: Wants) -> Option<Reply<'a>> {
-        let only_looks = wants == Wants::Look;
+        let only_looks = matches!(wants, Wants::Look | Wants::Wait);
         let takes_stale = wants != Wants::Lease;
+        if let (Wants::Wait, Some(left_ms)) = (wants, self.loading_ms()) {
+            return Some(wait(left_ms));
+        }
         match self {
             Self::Value { value, fresh_ms, lives_ms } => {
                 Some(tuple([word("value"), bulk(value), millis(fresh_ms), millis(lives_ms)]))

@@ -13,7 +13,7 @@ use crate::UnixMillis;
 #[expect(missing_docs, reason = "each field is named after the argument that it is")]
 pub enum Write<'a> {
     /// `SET` and its relatives.
-    Set { key: &'a [u8], value: &'a [u8], expiry: Expiry, when: When, answer: SetAnswer },
+    Set { key: &'a [u8], value: &'a [u8], expiry: Expiry, when: When<'a>, answer: SetAnswer },
     /// `MSET`: sets all, clears their deadlines, answers `Ok`.
     SetMany { pairs: Vec<(&'a [u8], &'a [u8])> },
     /// `MSETNX`: sets all if none exists. Answers `Int(1)`, else `Int(0)`.
@@ -43,8 +43,14 @@ pub enum Write<'a> {
     Copy { from: &'a [u8], to: &'a [u8], replace: bool },
     /// Eviction, decided by the leader: answers how many existed.
     Evict { keys: Vec<&'a [u8]> },
-    /// `HOARD.SET`: answers `Ok` if set, else `Nil`.
-    SetWith { key: &'a [u8], content: Content<'a>, terms: Terms<'a>, when: When },
+    /// `HOARD.SET`.
+    SetWith {
+        key: &'a [u8],
+        content: Content<'a>,
+        terms: Terms<'a>,
+        when: When<'a>,
+        answer: SetAnswer,
+    },
     /// The second half of `HOARD.GET … LEASE`, after a read that found nothing to answer with: answers as
     /// [`crate::Lookup::answer`], and where that has nothing, the caller is the one to load, for so many
     /// milliseconds: `["load", token, millis]`, or with what is there
@@ -93,6 +99,8 @@ pub struct Token(pub u64);
 pub enum Wants {
     /// It only looks.
     Look,
+    /// It only looks, and wants to know first whether someone loads.
+    Wait,
     /// It loads, if nobody does; it waits otherwise, also past the soft deadline.
     Lease,
     /// As `Lease`, but past the soft deadline it takes the old value rather than wait.
@@ -149,13 +157,15 @@ pub enum Expiry {
 
 /// When a set happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum When<'a> {
     /// Whatever is there.
     Always,
     /// Only where nothing is there (`NX`).
     Absent,
     /// Only where something is there (`XX`).
     Present,
+    /// Only where exactly this value is there (`IFEQ`). Redis 8.4 and Valkey 8.1, `SET`.
+    Equal(&'a [u8]),
 }
 
 /// When a deadline is set. Redis, `EXPIRE`: no deadline counts as later than any.
@@ -184,6 +194,8 @@ pub enum SetAnswer {
     Before,
     /// `Int(1)` if set, else `Int(0)`: `SETNX`.
     Count,
+    /// `Int` with the write's version ([`crate::version`]) if set, else `Nil`: `HOARD.SET … VERSION`.
+    Version,
 }
 
 /// A question to one slot. It is answered by the leader and leaves no trace but recency.

@@ -12,7 +12,7 @@ use crate::lookup::Lookup;
 use crate::number::parse_integer;
 use crate::slot_table::{Hash, SlotTable};
 use crate::{
-    DeadlineForm, FilterField, FilterForm, OpError, Read, Reply, Store, UnixMillis, Wants,
+    DeadlineForm, FilterField, FilterForm, OpError, Read, Reply, Store, Tag, UnixMillis, Wants,
 };
 
 /// Redis keeps strings up to this length in one piece with their header.
@@ -74,6 +74,15 @@ impl Store {
         reader.used(key);
         let at = reader.table.locate(Hash::of(key, self.seed), key);
         reader.table.lookup(at, key, now)
+    }
+
+    /// What ends a value without a write of its key: its deadline, and its tags. Of what is not there, nothing.
+    #[must_use]
+    pub fn ends(&self, slot: Slot, key: &[u8], now: UnixMillis) -> (Option<UnixMillis>, Vec<Tag>) {
+        let table = self.table(slot);
+        let block = table.find(Hash::of(key, self.seed), key);
+        let block = block.filter(|block| table.is_live(block, now));
+        block.map_or((None, Vec::new()), |it| (it.deadline(), it.extra().tags().collect()))
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Writer<'s> {
     pub(crate) seed: u64,
     /// Of the entry of the log.
     pub(crate) index: u64,
+    /// What it says to who asks.
+    pub(crate) version: i64,
     pub(crate) stamp: UnixMillis,
     pub(crate) value_bytes_max: usize,
 }
@@ -68,8 +70,8 @@ impl Writer<'_> {
             Write::Persist { key } => self.expire(key, Expiry::Clear, WhenExpire::Always),
             Write::Rename { from, to, only_if_absent } => self.rename(from, to, *only_if_absent),
             Write::Copy { from, to, replace } => self.copy(from, to, *replace),
-            Write::SetWith { key, content, terms, when } => {
-                self.set_with(key, *content, terms, *when)
+            Write::SetWith { key, content, terms, when, answer } => {
+                self.set_with(key, (*content, terms), *when, *answer)
             }
             Write::Lease { key, token, millis, wants } => {
                 self.give_lease(key, *token, *millis, *wants)
@@ -87,22 +89,39 @@ impl Writer<'_> {
         key: &[u8],
         value: &[u8],
         expiry: Expiry,
-        when: When,
+        when: When<'_>,
         answer: SetAnswer,
     ) -> Outcome {
         let spot = self.spot(key);
         let deadline = self.deadline_after(spot, expiry)?;
-        let may = spot.allows(when);
-        let reply = match answer {
-            SetAnswer::Done if may => Reply::Ok,
-            SetAnswer::Done => Reply::Nil,
-            SetAnswer::Before => self.value_reply(spot)?,
-            SetAnswer::Count => Reply::Int(i64::from(may)),
-        };
+        let may = self.allows(spot, when)?;
+        let reply = self.set_reply(spot, may, answer)?;
         if may {
             self.put(spot, Put::plain(value, deadline));
         }
         Ok(reply)
+    }
+
+    /// What is answered to who sets this key, before it is set.
+    pub(crate) fn set_reply(&self, spot: Spot<'_>, may: bool, answer: SetAnswer) -> Outcome {
+        Ok(match answer {
+            SetAnswer::Done if may => Reply::Ok,
+            SetAnswer::Version if may => Reply::Int(self.version),
+            SetAnswer::Done | SetAnswer::Version => Reply::Nil,
+            SetAnswer::Before => self.value_reply(spot)?,
+            SetAnswer::Count => Reply::Int(i64::from(may)),
+        })
+    }
+
+    pub(crate) fn allows(&self, spot: Spot<'_>, when: When<'_>) -> Result<bool, OpError> {
+        Ok(match when {
+            When::Always => true,
+            When::Absent => spot.at.is_none(),
+            When::Present => spot.at.is_some(),
+            When::Equal(value) => {
+                self.string_at(spot)?.is_some_and(|at| self.table.block(at).value() == value)
+            }
+        })
     }
 
     fn set_many(&mut self, pairs: &[(&[u8], &[u8])]) -> Reply<'static> {
@@ -372,16 +391,6 @@ impl Writer<'_> {
 
     fn block(&self, key: &[u8], put: Put<'_>) -> Block {
         Block::new(put.parts(key, Access::fresh(self.stamp)))
-    }
-}
-
-impl Spot<'_> {
-    pub(crate) fn allows(self, when: When) -> bool {
-        match when {
-            When::Always => true,
-            When::Absent => self.at.is_none(),
-            When::Present => self.at.is_some(),
-        }
     }
 }
 

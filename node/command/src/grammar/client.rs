@@ -3,7 +3,7 @@
 use super::{Options, Parsed, Request, is, meaning, session::timeout_ms};
 use crate::{
     ClientAttribute, ClientCommand, ClientFilter, ClientKind, ClientMatch, Command, CommandError,
-    HelpTopic, PauseScope, ReplyMode, ServerCommand, SessionCommand,
+    HelpTopic, PauseScope, ReplyMode, ServerCommand, SessionCommand, Tracking,
     error::{ECHO_CHARS_MAX, printable},
     number,
 };
@@ -150,6 +150,52 @@ pub(crate) fn pause(request: Request<'_>) -> Parsed<'_> {
 
 pub(crate) fn unpause(_: Request<'_>) -> Parsed<'_> {
     client(ClientCommand::Unpause)
+}
+
+pub(crate) fn tracking(request: Request<'_>) -> Parsed<'_> {
+    let mut tracking = Tracking::default();
+    let mut options = request.options_from(3);
+    while let Some(word) = options.next() {
+        if is(word, "REDIRECT") && options.left() > 0 {
+            if tracking.redirect.is_some() {
+                return Err(CommandError::TrackingRedirectTwice);
+            }
+            let id = number::integer(options.value()?);
+            tracking.redirect = Some(id.ok_or(CommandError::NotAnInteger)?);
+        } else if is(word, "PREFIX") && options.left() > 0 {
+            tracking.prefixes.push(options.value()?);
+        } else {
+            let flag = meaning(word, &TRACKING_FLAGS).ok_or(CommandError::Syntax)?;
+            *flag(&mut tracking) = true;
+        }
+    }
+    match on_or_off(request.word(2))? {
+        true => client(ClientCommand::TrackingOn(tracking)),
+        false => client(ClientCommand::TrackingOff),
+    }
+}
+
+/// Where an option without a value is noted.
+type TrackingFlag = for<'t, 'a> fn(&'t mut Tracking<'a>) -> &'t mut bool;
+
+const TRACKING_FLAGS: [(&str, TrackingFlag); 4] = [
+    ("BCAST", |tracking| &mut tracking.broadcast),
+    ("OPTIN", |tracking| &mut tracking.opt_in),
+    ("OPTOUT", |tracking| &mut tracking.opt_out),
+    ("NOLOOP", |tracking| &mut tracking.no_loop),
+];
+
+pub(crate) fn caching(request: Request<'_>) -> Parsed<'_> {
+    let yes = meaning(request.word(2), &[("yes", true), ("no", false)]);
+    client(ClientCommand::Caching { yes: yes.ok_or(CommandError::Syntax)? })
+}
+
+pub(crate) fn trackinginfo(_: Request<'_>) -> Parsed<'_> {
+    client(ClientCommand::TrackingInfo)
+}
+
+pub(crate) fn getredir(_: Request<'_>) -> Parsed<'_> {
+    client(ClientCommand::GetRedirect)
 }
 
 pub(crate) fn help(_: Request<'_>) -> Parsed<'_> {

@@ -1,7 +1,8 @@
 //! `HOARD.…`: values that are loaded once for all who ask.
 
-use scatterhoard_ring::Slot;
-use scatterhoard_store::{Content, Expiry, Read, TAGS_COUNT_MAX, Terms, Token, Wants, When, Write};
+use scatterhoard_store::{
+    Content, Expiry, Read, SetAnswer, TAGS_COUNT_MAX, Terms, Token, Wants, When, Write,
+};
 
 use super::{Options, Parsed, Request, expiry::Unit, is};
 use crate::{Command, CommandError, Invalidate, Load, SessionCommand, Span, number};
@@ -29,18 +30,21 @@ pub(crate) fn get(request: Request<'_>) -> Parsed<'_> {
 pub(crate) fn wait(request: Request<'_>) -> Parsed<'_> {
     let timeout_ms = number::integer(request.word(2)).ok_or(CommandError::TimeoutNotAnInteger)?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::TimeoutNegative)?;
-    Ok(Command::Load(Load::Wait { key: request.word(1), timeout_ms }))
+    let key = request.word(1);
+    Ok(match timeout_ms {
+        0 => Command::Read(Read::Lookup { key, wants: Wants::Wait }),
+        timeout_ms => Command::Load(Load::Wait { key, timeout_ms }),
+    })
 }
 
 pub(crate) fn set(request: Request<'_>) -> Parsed<'_> {
-    let given = request.given(2, Conditions::Allowed)?;
-    let Given { content, terms, when } = given;
-    Ok(Command::Write(Write::SetWith { key: request.word(1), content, terms, when }))
+    let Given { content, terms, when, answer } = request.given(2, Conditions::Allowed)?;
+    Ok(Command::Write(Write::SetWith { key: request.word(1), content, terms, when, answer }))
 }
 
 pub(crate) fn fill(request: Request<'_>) -> Parsed<'_> {
     let token = token(request.word(2))?;
-    let Given { content, terms, when: _ } = request.given(3, Conditions::Refused)?;
+    let Given { content, terms, .. } = request.given(3, Conditions::Refused)?;
     Ok(Command::Write(Write::Fill { key: request.word(1), token, content, terms }))
 }
 
@@ -60,13 +64,9 @@ pub(crate) fn invalidate(request: Request<'_>) -> Parsed<'_> {
     Ok(Command::Span(Span::Invalidate(what)))
 }
 
-pub(crate) fn probe(request: Request<'_>) -> Parsed<'_> {
-    let slot = |word| {
-        let number = number::integer(word).and_then(|number| u16::try_from(number).ok());
-        number.and_then(Slot::new).ok_or(CommandError::BadSlot)
-    };
-    let slots = request.words_from(1).into_iter().map(slot).collect::<Result<_, _>>()?;
-    Ok(Command::Session(SessionCommand::Probe { slots }))
+#[expect(clippy::unnecessary_wraps, reason = "one grammar among many")]
+pub(crate) fn probe(_: Request<'_>) -> Parsed<'_> {
+    Ok(Command::Session(SessionCommand::Probe))
 }
 
 /// A token as it was given out: in plain decimal.
@@ -75,7 +75,7 @@ fn token(word: &[u8]) -> Result<Token, CommandError> {
     digits.and_then(|text| text.parse().ok()).map(Token).ok_or(CommandError::BadToken)
 }
 
-/// Whether a command takes `NX` and `XX`.
+/// Whether a command takes `NX`, `XX`, `IFEQ` and `VERSION`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Conditions {
     Allowed,
@@ -86,7 +86,8 @@ enum Conditions {
 struct Given<'a> {
     content: Content<'a>,
     terms: Terms<'a>,
-    when: When,
+    when: When<'a>,
+    answer: SetAnswer,
 }
 
 impl<'a> Request<'a> {
@@ -97,13 +98,18 @@ impl<'a> Request<'a> {
     fn given(self, value_at: usize, conditions: Conditions) -> Result<Given<'a>, CommandError> {
         let value = self.word(value_at);
         let (mut when, mut negative) = (When::Always, false);
+        let (may, mut answer) = (conditions == Conditions::Allowed, SetAnswer::Done);
         let mut terms = Terms { expiry: Expiry::Clear, soft_millis: None, tags: Vec::new() };
         let mut options = self.options_from(value_at + 1);
         while let Some(word) = options.next() {
-            if is(word, "NX") && conditions == Conditions::Allowed && when == When::Always {
+            if is(word, "NX") && may && when == When::Always {
                 when = When::Absent;
-            } else if is(word, "XX") && conditions == Conditions::Allowed && when == When::Always {
+            } else if is(word, "XX") && may && when == When::Always {
                 when = When::Present;
+            } else if is(word, "IFEQ") && may && when == When::Always {
+                when = When::Equal(options.value()?);
+            } else if is(word, "VERSION") && may {
+                answer = SetAnswer::Version;
             } else if is(word, "NEGATIVE") && value.is_empty() {
                 negative = true;
             } else if is(word, "PX") {
@@ -123,7 +129,7 @@ impl<'a> Request<'a> {
             return Err(CommandError::Syntax);
         }
         let content = if negative { Content::Negative } else { Content::Value(value) };
-        Ok(Given { content, terms, when })
+        Ok(Given { content, terms, when, answer })
     }
 }
 

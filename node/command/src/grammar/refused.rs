@@ -5,13 +5,8 @@ use crate::{CommandError, HelpTopic};
 
 const SLOTS_PLACED: &str =
     "Scatterhoard places slots by itself; use `hoard node --join` and `hoard drain`";
-const TRACKING: &str = "CLIENT TRACKING is not supported by this version";
 
-const REFUSED: [(HelpTopic, &str, &str); 18] = [
-    (HelpTopic::Client, "TRACKING", TRACKING),
-    (HelpTopic::Client, "TRACKINGINFO", TRACKING),
-    (HelpTopic::Client, "CACHING", TRACKING),
-    (HelpTopic::Client, "GETREDIR", TRACKING),
+const REFUSED: [(HelpTopic, &str, &str); 14] = [
     (HelpTopic::Client, "UNBLOCK", "CLIENT UNBLOCK is not supported: use CLIENT KILL"),
     (HelpTopic::Cluster, "ADDSLOTS", SLOTS_PLACED),
     (HelpTopic::Cluster, "ADDSLOTSRANGE", SLOTS_PLACED),

@@ -93,6 +93,14 @@ pub(crate) fn reset(_: Request<'_>) -> Parsed<'_> {
     session(SessionCommand::Reset)
 }
 
+pub(crate) fn subscribe(request: Request<'_>) -> Parsed<'_> {
+    session(SessionCommand::Subscribe { channels: request.words_from(1) })
+}
+
+pub(crate) fn unsubscribe(request: Request<'_>) -> Parsed<'_> {
+    session(SessionCommand::Unsubscribe { channels: request.words_from(1) })
+}
+
 pub(crate) fn readonly(_: Request<'_>) -> Parsed<'_> {
     session(SessionCommand::ReadOnly)
 }

@@ -10,15 +10,17 @@ pub(crate) fn get(request: Request<'_>) -> Parsed<'_> {
 }
 
 pub(crate) fn set(request: Request<'_>) -> Parsed<'_> {
-    let [mut nx, mut xx, mut keep] = [false; 3];
+    let (mut when, mut keep) = (When::Always, false);
     let mut answer = SetAnswer::Done;
     let mut deadline = None;
     let mut options = request.options_from(3);
     while let Some(word) = options.next() {
-        if is(word, "NX") && !xx {
-            nx = true;
-        } else if is(word, "XX") && !nx {
-            xx = true;
+        if is(word, "NX") && matches!(when, When::Always | When::Absent) {
+            when = When::Absent;
+        } else if is(word, "XX") && matches!(when, When::Always | When::Present) {
+            when = When::Present;
+        } else if is(word, "IFEQ") && when == When::Always {
+            when = When::Equal(options.value()?);
         } else if is(word, "GET") {
             answer = SetAnswer::Before;
         } else if is(word, "KEEPTTL") && deadline.is_none() {
@@ -32,11 +34,6 @@ pub(crate) fn set(request: Request<'_>) -> Parsed<'_> {
         Some((unit, word)) => request.expiry(unit, word)?,
         None if keep => Expiry::Keep,
         None => Expiry::Clear,
-    };
-    let when = match (nx, xx) {
-        (true, _) => When::Absent,
-        (false, true) => When::Present,
-        (false, false) => When::Always,
     };
     let (key, value) = (request.word(1), request.word(2));
     Ok(Command::Write(Write::Set { key, value, expiry, when, answer }))
@@ -75,13 +72,13 @@ pub(crate) fn psetex(request: Request<'_>) -> Parsed<'_> {
     plain_set(request, 3, expiry, When::Always, SetAnswer::Done)
 }
 
-fn plain_set(
-    request: Request<'_>,
+fn plain_set<'a>(
+    request: Request<'a>,
     value_at: usize,
     expiry: Expiry,
-    when: When,
+    when: When<'static>,
     answer: SetAnswer,
-) -> Parsed<'_> {
+) -> Parsed<'a> {
     let (key, value) = (request.word(1), request.word(value_at));
     Ok(Command::Write(Write::Set { key, value, expiry, when, answer }))
 }

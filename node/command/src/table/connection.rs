@@ -111,6 +111,30 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         ..PLAIN
     },
     CommandSpec {
+        name: "subscribe",
+        syntax: "channel [channel ...]",
+        summary: "Hears of keys that others track; there is one channel, `__redis__:invalidate`",
+        since: "2.0.0",
+        group: Group::PubSub,
+        complexity: "O(n) in the number of channels",
+        arity: -2,
+        flags: Flags::of(&[Flag::PubSub, Flag::NoScript, Flag::Loading, Flag::Stale]),
+        grammar: session::subscribe,
+        ..PLAIN
+    },
+    CommandSpec {
+        name: "unsubscribe",
+        syntax: "[channel [channel ...]]",
+        summary: "Hears no more",
+        since: "2.0.0",
+        group: Group::PubSub,
+        complexity: "O(n) in the number of channels",
+        arity: -1,
+        flags: Flags::of(&[Flag::PubSub, Flag::NoScript, Flag::Loading, Flag::Stale]),
+        grammar: session::unsubscribe,
+        ..PLAIN
+    },
+    CommandSpec {
         name: "client",
         syntax: "<subcommand>",
         summary: "About connections",
@@ -120,6 +144,18 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         arity: -2,
         subcommands: &[
             CommandSpec {
+                name: "client|caching",
+                syntax: "YES|NO",
+                summary: "Whether the keys of the next command are tracked",
+                since: "6.0.0",
+                group: Group::Connection,
+                arity: 3,
+                flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
+                categories: &[Category::Connection],
+                grammar: client::caching,
+                ..PLAIN
+            },
+            CommandSpec {
                 name: "client|getname",
                 summary: "The name of this connection",
                 since: "2.6.9",
@@ -128,6 +164,17 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
                 categories: &[Category::Connection],
                 grammar: client::getname,
+                ..PLAIN
+            },
+            CommandSpec {
+                name: "client|getredir",
+                summary: "Which connection hears of the keys that this one tracks",
+                since: "6.0.0",
+                group: Group::Connection,
+                arity: 2,
+                flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
+                categories: &[Category::Connection],
+                grammar: client::getredir,
                 ..PLAIN
             },
             CommandSpec {
@@ -251,6 +298,29 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
                 categories: &[Category::Connection],
                 grammar: client::setname,
+                ..PLAIN
+            },
+            CommandSpec {
+                name: "client|tracking",
+                syntax: "ON|OFF [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+                summary: "Whether this connection hears of keys that change",
+                since: "6.0.0",
+                group: Group::Connection,
+                arity: -3,
+                flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
+                categories: &[Category::Connection],
+                grammar: client::tracking,
+                ..PLAIN
+            },
+            CommandSpec {
+                name: "client|trackinginfo",
+                summary: "What this connection tracks",
+                since: "6.2.0",
+                group: Group::Connection,
+                arity: 2,
+                flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
+                categories: &[Category::Connection],
+                grammar: client::trackinginfo,
                 ..PLAIN
             },
             CommandSpec {

@@ -55,7 +55,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "hoard.set",
-        syntax: "key value [NX|XX] [NEGATIVE] [PX milliseconds] [SOFT milliseconds] [TAGS numtags tag [tag ...]]",
+        syntax: "key value [NX|XX|IFEQ comparison-value] [VERSION] [NEGATIVE] [PX milliseconds] [SOFT milliseconds] [TAGS numtags tag [tag ...]]",
         summary: "Sets a key with a soft deadline and tags, or as known not to exist",
         group: Group::Module,
         arity: -3,
@@ -78,11 +78,10 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "hoard.probe",
-        syntax: "slot [slot ...]",
-        summary: "Proves, after all invalidations before, that this node still leads the slots",
+        summary: "Proves, after all invalidations before, what this node leads",
         group: Group::Module,
-        complexity: "O(n) in the number of slots",
-        arity: -2,
+        complexity: "O(n) in the number of partitions",
+        arity: 1,
         flags: Flags::of(&[Flag::Fast]),
         tips: &["nondeterministic_output"],
         grammar: load::probe,

@@ -19,6 +19,8 @@ const USER: &[u8] = b"default";
 /// A longer pause is as good as none: nobody waits for its end.
 const PAUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+const NO_TOUCH: &str = "CLIENT NO-TOUCH is not supported: every read counts as a use of its key";
+
 impl Control {
     pub(super) fn about_clients(&mut self, command: ClientCommand<'_>, out: &mut Vec<u8>) -> Next {
         let mut reply = Encoder::new(out, self.protocol);
@@ -47,11 +49,7 @@ impl Control {
                 name => reply.bulk(name.as_bytes()),
             },
             ClientCommand::SetInfo { attribute, value } => {
-                let value = String::from_utf8_lossy(value).into_owned();
-                self.client.change(|details| match attribute {
-                    ClientAttribute::LibraryName => details.library = value,
-                    ClientAttribute::LibraryVersion => details.library_version = value,
-                });
+                self.set_info(attribute, value);
                 reply.ok();
             }
             // Memory pressure closes no connection here, so there is nothing to be spared from.
@@ -61,9 +59,7 @@ impl Control {
             }
             ClientCommand::NoTouch { on: false } => reply.ok(),
             ClientCommand::NoTouch { on: true } => {
-                let text =
-                    "CLIENT NO-TOUCH is not supported: every read counts as a use of its key";
-                self.refuse(&mut reply, &CommandError::NotHere(text));
+                self.refuse(&mut reply, &CommandError::NotHere(NO_TOUCH));
             }
             ClientCommand::Reply(mode) => self.set_mute(mode, &mut reply),
             ClientCommand::Pause { timeout_ms, scope } => {
@@ -75,6 +71,16 @@ impl Control {
                 self.core.clients.unpause();
                 reply.ok();
             }
+            ClientCommand::TrackingOn(asked) => self.track(&asked, &mut reply),
+            ClientCommand::TrackingOff => {
+                self.track_nothing();
+                reply.ok();
+            }
+            ClientCommand::Caching { yes } => self.note_caching(yes, &mut reply),
+            ClientCommand::TrackingInfo => self.put_tracking(&mut reply),
+            ClientCommand::GetRedirect => {
+                reply.integer(self.tracker.as_ref().map_or(-1, |it| it.redirected_to()));
+            }
         }
         Next::Go
     }
@@ -82,6 +88,14 @@ impl Control {
     pub(super) fn set_name(&self, name: &[u8]) {
         let name = String::from_utf8_lossy(name).into_owned();
         self.client.change(|details| details.name = name);
+    }
+
+    fn set_info(&self, attribute: ClientAttribute, value: &[u8]) {
+        let value = String::from_utf8_lossy(value).into_owned();
+        self.client.change(|details| match attribute {
+            ClientAttribute::LibraryName => details.library = value,
+            ClientAttribute::LibraryVersion => details.library_version = value,
+        });
     }
 
     fn set_mute(&mut self, mode: ReplyMode, reply: &mut Encoder<'_>) {
@@ -97,9 +111,11 @@ impl Control {
 
     fn listed(&self, filter: &ClientFilter) -> Vec<Arc<Client>> {
         match filter {
-            ClientFilter::All | ClientFilter::Kind(ClientKind::Normal) => self.core.clients.all(),
-            ClientFilter::Kind(ClientKind::Master | ClientKind::Replica | ClientKind::PubSub) => {
-                Vec::new()
+            ClientFilter::All => self.core.clients.all(),
+            ClientFilter::Kind(kind) => {
+                let mut clients = self.core.clients.all();
+                clients.retain(|client| is_of_kind(client, *kind));
+                clients
             }
             ClientFilter::Ids(ids) => {
                 ids.iter().filter_map(|&id| self.core.clients.with_id(id)).collect()
@@ -161,8 +177,15 @@ fn is_meant(client: &Client, filters: &[ClientMatch<'_>]) -> bool {
         ClientMatch::Id(id) => client.id == *id,
         ClientMatch::Address(addr) => client.addr.to_string().as_bytes() == *addr,
         ClientMatch::LocalAddress(addr) => client.local.to_string().as_bytes() == *addr,
-        ClientMatch::Kind(ClientKind::Normal) => true,
-        ClientMatch::Kind(ClientKind::Master | ClientKind::Replica | ClientKind::PubSub) => false,
+        ClientMatch::Kind(kind) => is_of_kind(client, *kind),
         ClientMatch::User(user) => *user == USER,
     })
+}
+
+fn is_of_kind(client: &Client, kind: ClientKind) -> bool {
+    match kind {
+        ClientKind::Normal => !client.is_subscribed(),
+        ClientKind::PubSub => client.is_subscribed(),
+        ClientKind::Master | ClientKind::Replica => false,
+    }
 }

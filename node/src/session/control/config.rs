@@ -88,6 +88,7 @@ impl Control {
             Setting::SlowUsec(usec) => settings.set_slow_usec(usec),
             Setting::SlowCountMax(count) => settings.set_slow_count_max(count),
             Setting::SpikeMs(ms) => settings.set_spike_ms(ms),
+            Setting::TrackedKeysMax(count) => self.core.tracking.set_keys_count_limit(count),
             Setting::Password(password) => settings.set_password(&password),
         }
     }
@@ -151,5 +152,6 @@ fn settings(core: &Core, door: Door) -> Vec<(&'static str, Cow<'static, str>)> {
         ("slowlog-log-slower-than", Cow::Owned(settings.slow_usec().to_string())),
         ("slowlog-max-len", number(settings.slow_count_max())),
         ("timeout", number(0)),
+        ("tracking-table-max-keys", number(core.tracking.keys_count_limit())),
     ]
 }

@@ -27,6 +27,13 @@ impl Control {
     pub(super) fn connection(&mut self, command: SessionCommand<'_>, out: &mut Vec<u8>) -> Next {
         let mut reply = Encoder::new(out, self.protocol);
         match command {
+            SessionCommand::Ping { message }
+                if self.subscribed && self.protocol == Protocol::Resp2 =>
+            {
+                reply.array(2);
+                reply.bulk(b"pong");
+                reply.bulk(message.unwrap_or_default());
+            }
             SessionCommand::Ping { message: None } => reply.simple("PONG"),
             SessionCommand::Ping { message: Some(message) } | SessionCommand::Echo { message } => {
                 reply.bulk(message);
@@ -54,10 +61,9 @@ impl Control {
             // What was acknowledged is on a majority already, so there is nothing to wait for; and
             // waiting would not make it more than is certain.
             SessionCommand::Wait { .. } => reply.integer(replicas_surely(&self.core, self.door)),
-            SessionCommand::Probe { .. } => {
-                let why = CommandError::NotHere("HOARD.PROBE is not supported by this version");
-                self.refuse(&mut reply, &why);
-            }
+            SessionCommand::Probe => self.probe(out),
+            SessionCommand::Subscribe { channels } => self.subscribe(&channels, &mut reply),
+            SessionCommand::Unsubscribe { channels } => self.unsubscribe(&channels, &mut reply),
             SessionCommand::Client(command) => return self.about_clients(command, out),
         }
         Next::Go
@@ -159,6 +165,8 @@ impl Control {
         self.authenticated = !self.core.settings.has_password();
         self.client.change(|details| details.name.clear());
         self.client.set_no_evict(false);
+        self.track_nothing();
+        self.set_subscribed(false);
         self.speak(Protocol::Resp2);
         Encoder::new(out, self.protocol).simple("RESET");
     }

@@ -20,6 +20,7 @@ use crate::partition::{Partition, WriteError};
 use crate::session::refusal::{Refusal, put_refusal};
 use crate::session::size::reply_bytes;
 use crate::session::{IDLE_BYTES_MAX, slow};
+use crate::tracking::Asker;
 
 impl Stage {
     /// Does what the stage holds and appends the replies to `out`, in the order of the requests.
@@ -79,6 +80,8 @@ impl Stage {
         self.timer = Some(timer);
 
         let patience = slow::Patience::new(&self.core, self.door, self.protocol);
+        // Whoever chooses which reads are tracked may get a few more: that costs them no more than a push.
+        let patience = patience.of(Asker { reader: self.reader, ..self.asker });
         let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
         let forwarded_bytes = forwarded.iter().map(Forwarded::bytes).sum::<usize>();
         patience.holds(self.ready.len() + answered + forwarded_bytes);
@@ -128,9 +131,9 @@ impl Stage {
         let mut behind = self.stuck.clone();
         let lost = self.leases.iter().zip(held).filter(|&(_, &held)| !held);
         behind.extend(lost.map(|((partition, _), _)| partition.id));
-        let submit = |Unit { partition, steps, steps_count }: Unit| {
+        let submit = |Unit { partition, steps, steps_count, writer }: Unit| {
             let may = !behind.contains(&partition.id);
-            let written = may.then(|| partition.submit(steps, steps_count));
+            let written = may.then(|| partition.submit(steps, steps_count, writer));
             async move {
                 match written {
                     Some(written) => written.await,
@@ -183,6 +186,7 @@ impl Stage {
         }
         self.parts.clear();
         self.parts.shrink_to(PARTS_KEPT_COUNT_MAX);
+        self.reader = None;
         self.leases.clear();
         self.units.clear();
         self.remotes.clear();

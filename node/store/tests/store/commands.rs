@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use scatterhoard_store::{
     DeadlineForm, Expiry, OpError, Read, Reply, SetAnswer, UnixMillis, When, WhenExpire, Write,
+    version,
 };
 
 use crate::partition::{Partition, VALUE_BYTES_MAX};
@@ -15,7 +16,7 @@ fn bulk(value: &str) -> Reply<'_> {
     Reply::Bulk(Cow::Borrowed(value.as_bytes()))
 }
 
-fn set<'a>(value: &'a str, expiry: Expiry, when: When, answer: SetAnswer) -> Write<'a> {
+fn set<'a>(value: &'a str, expiry: Expiry, when: When<'a>, answer: SetAnswer) -> Write<'a> {
     Write::Set { key: K, value: value.as_bytes(), expiry, when, answer }
 }
 
@@ -360,4 +361,35 @@ fn recency_is_noted_by_what_uses_the_value_only() {
         panic!("the key is there");
     };
     assert!((10..30).contains(&frequency), "{frequency}");
+}
+
+#[test]
+fn what_is_compared_is_set_only_if_it_is_the_same() {
+    let mut partition = Partition::new();
+    let if_it_is = |held: &'static str| When::Equal(held.as_bytes());
+    let swap = |when| set("new", Expiry::Clear, when, SetAnswer::Done);
+    assert_eq!(partition.write(swap(if_it_is(""))), Reply::Nil, "nothing is no empty value");
+    partition.write(set("7", Expiry::Clear, When::Always, SetAnswer::Done));
+    assert_eq!(partition.write(swap(if_it_is("8"))), Reply::Nil);
+    let before = set("new", Expiry::Clear, if_it_is("7"), SetAnswer::Before);
+    assert_eq!(partition.write(before), bulk("7"));
+    assert_eq!(partition.read(K, Read::Get { key: K }), bulk("new"));
+}
+
+#[test]
+fn versions_grow_with_the_log_and_with_each_log_that_follows() {
+    let mut partition = Partition::new();
+    let mut versions = Vec::new();
+    for _ in 0..3 {
+        match partition.write(set("v", Expiry::Clear, When::Always, SetAnswer::Version)) {
+            Reply::Int(version) => versions.push(version),
+            other => panic!("{other:?} is no version"),
+        }
+    }
+    versions.push(version(1, 1));
+    versions.push(version(2, 0));
+    versions.push(version((1 << 19) - 1, (1 << 44) - 1));
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    let refused = set("v", Expiry::Clear, When::Absent, SetAnswer::Version);
+    assert_eq!(partition.write(refused), Reply::Nil);
 }

@@ -45,8 +45,20 @@ fn every_later_write() -> Vec<Write<'static>> {
     let (token, content) = (Token(0x0807_0605_0403_0201), Content::Value(b"vw"));
     let layout = FilterLayout { capacity: 258, error_bits: 7, expansion: 2 };
     vec![
-        Write::SetWith { key, content, terms: terms(vec![b"t", b"u"]), when: When::Absent },
-        Write::SetWith { key, content: Content::Negative, terms: none, when: When::Always },
+        Write::SetWith {
+            key,
+            content,
+            terms: terms(vec![b"t", b"u"]),
+            when: When::Absent,
+            answer: SetAnswer::Done,
+        },
+        Write::SetWith {
+            key,
+            content: Content::Negative,
+            terms: none,
+            when: When::Always,
+            answer: SetAnswer::Done,
+        },
         Write::Lease { key, token, millis: 258, wants: Wants::LeaseOrStale },
         Write::Fill { key, token, content, terms: terms(vec![b"t"]) },
         Write::Release { key, token },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use scatterhoard_ring::Slot;
 use scatterhoard_store::{
-    Content, Expiry, Lookup, Reply, Store, Token, Wants, When, WhenExpire, Write,
+    Content, Expiry, Lookup, Reply, SetAnswer, Store, Token, Wants, When, WhenExpire, Write,
 };
 
 use crate::loads::terms;
@@ -17,7 +17,7 @@ const TAGS: [&[u8]; 3] = [b"a", b"b", b"c"];
 #[derive(Clone, Debug)]
 enum Event {
     Set(u8),
-    SetWith(u8, Given, When),
+    SetWith(u8, Given, When<'static>),
     Append(u8),
     Delete(u8),
     Expire(u8, u64),
@@ -155,6 +155,7 @@ struct World {
 }
 
 impl World {
+    #[expect(clippy::too_many_lines, reason = "one short arm for each kind")]
     fn happen(&mut self, event: Event) {
         let now = self.p.now.millis();
         self.model.forget(now);
@@ -245,15 +246,24 @@ impl World {
         }
     }
 
-    fn set_with(&mut self, k: u8, given: Given, when: When, now: u64) {
+    fn set_with(&mut self, k: u8, given: Given, when: When<'_>, now: u64) {
         let (content, tags) = (content_of(&given), tags_of(&given));
         let terms = terms(given.millis, given.soft_millis, tags);
         let may = match when {
             When::Always => true,
             When::Absent => self.model.value(k).is_none(),
             When::Present => self.model.value(k).is_some(),
+            When::Equal(value) => {
+                self.model.value(k).is_some_and(|it| it.value.as_deref() == Some(value))
+            }
         };
-        let reply = self.p.write(Write::SetWith { key: &key(k), content, terms, when });
+        let reply = self.p.write(Write::SetWith {
+            key: &key(k),
+            content,
+            terms,
+            when,
+            answer: SetAnswer::Done,
+        });
         assert_eq!(reply, if may { Reply::Ok } else { Reply::Nil });
         if may {
             self.model.put_given(k, given, now);
@@ -369,7 +379,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         tags,
     });
     let given = given.boxed();
-    let when = prop_oneof![Just(When::Always), Just(When::Absent), Just(When::Present)];
+    let equal = Just(When::Equal(b"1"));
+    let when = prop_oneof![Just(When::Always), Just(When::Absent), Just(When::Present), equal];
     let wants = prop_oneof![Just(Wants::Lease), Just(Wants::LeaseOrStale), Just(Wants::Look)];
     let event = prop_oneof![
         2 => k().prop_map(Event::Set),

@@ -39,7 +39,10 @@ fn fill(p: &mut Partition, token: u64, value: &'static str, tags: Vec<&'static [
 fn set_with(p: &mut Partition, value: &'static str, terms: Terms<'static>) {
     let content = Content::Value(value.as_bytes());
     let when = When::Always;
-    assert_eq!(p.write(Write::SetWith { key: KEY, content, terms, when }), Reply::Ok);
+    assert_eq!(
+        p.write(Write::SetWith { key: KEY, content, terms, when, answer: SetAnswer::Done }),
+        Reply::Ok
+    );
 }
 
 fn look(p: &Partition, wants: Wants) -> Reply<'static> {
@@ -98,21 +101,13 @@ fn who_gives_up_lets_the_next_load_at_once() {
 fn every_write_and_delete_of_the_key_voids_the_token() {
     let other: &[u8] = b"{k}other";
     let (expiry, when) = (Expiry::After(9), When::Always);
+    let long_ago = Expiry::At(UnixMillis::new(1));
     let answer = SetAnswer::Done;
-    let content = Content::Negative;
-    let lay = |key| Write::SetWith { key, content, terms: terms(Some(9), None, vec![]), when };
+    let (content, terms_of_lay) = (Content::Negative, terms(Some(9), None, vec![]));
+    let lay = Write::SetWith { key: KEY, content, terms: terms_of_lay, when, answer };
     let voiding: Vec<(Option<&str>, Write<'_>)> = vec![
         (None, set(KEY, b"w")),
-        (
-            None,
-            Write::Set {
-                key: KEY,
-                value: b"w",
-                expiry: Expiry::At(UnixMillis::new(1)),
-                when,
-                answer,
-            },
-        ),
+        (None, Write::Set { key: KEY, value: b"w", expiry: long_ago, when, answer }),
         (None, Write::SetMany { pairs: vec![(other, b"w"), (KEY, b"w")] }),
         (None, Write::SetManyIfAbsent { pairs: vec![(KEY, b"w")] }),
         (None, Write::GetDelete { key: KEY }),
@@ -132,7 +127,7 @@ fn every_write_and_delete_of_the_key_voids_the_token() {
                 form: scatterhoard_store::FilterForm::One,
             },
         ),
-        (None, lay(KEY)),
+        (None, lay),
         (Some("5"), Write::GetExpire { key: KEY, expiry }),
         (Some("5"), Write::Expire { key: KEY, expiry, when: WhenExpire::Always }),
         (Some("5"), Write::Rename { from: KEY, to: other, only_if_absent: false }),
@@ -242,7 +237,13 @@ fn a_negative_entry_is_absent_to_all_but_who_asks_for_it() {
     assert_eq!(look(&p, Wants::Look), negative, "what does nothing leaves it");
     assert_eq!(p.write(Write::Delete { keys: vec![KEY] }), Reply::Int(0));
     assert_eq!(look(&p, Wants::Look), tuple([bulk("miss")]));
-    let lay = Write::SetWith { key: KEY, content, terms: terms.clone(), when: When::Always };
+    let lay = Write::SetWith {
+        key: KEY,
+        content,
+        terms: terms.clone(),
+        when: When::Always,
+        answer: SetAnswer::Done,
+    };
     p.write(lay.clone());
     assert_eq!(p.write(Write::Add { key: KEY, delta: 3 }), Reply::Int(3));
     assert_eq!(p.get(KEY), Some(b"3".to_vec()), "a plain write takes its place");
@@ -315,7 +316,13 @@ fn many_tags_at_once_cost_no_more_than_is_bounded() {
         set_with(&mut p, "v", terms(None, None, vec![b"kept"]));
         let key = [b"{k}".as_slice(), tag].concat();
         let (content, terms) = (Content::Value(b"v"), terms(None, None, vec![tag]));
-        p.write(Write::SetWith { key: &key, content, terms, when: When::Always });
+        p.write(Write::SetWith {
+            key: &key,
+            content,
+            terms,
+            when: When::Always,
+            answer: SetAnswer::Done,
+        });
         p.write(Write::Delete { keys: vec![&key] });
     }
     let before = p.store.bytes();
@@ -368,7 +375,13 @@ fn a_new_log_keeps_values_and_what_their_tags_say() {
         let key = format!("{{k}}{number}");
         let tag: &[u8] = if number % 2 == 0 { b"even" } else { b"odd" };
         let (content, terms) = (Content::Value(b"v"), terms(None, None, vec![tag]));
-        p.write(Write::SetWith { key: key.as_bytes(), content, terms, when: When::Always });
+        p.write(Write::SetWith {
+            key: key.as_bytes(),
+            content,
+            terms,
+            when: When::Always,
+            answer: SetAnswer::Done,
+        });
     }
     p.invalidate_tag(b"even");
     lease(&mut p, 7);
@@ -390,7 +403,13 @@ fn a_value_carries_as_many_tags_as_it_may() {
     for name in &names {
         let tags = names.iter().map(|name| &name[..]).collect();
         let (content, terms) = (Content::Value(b"v"), terms(Some(9), Some(1), tags));
-        p.write(Write::SetWith { key: KEY, content, terms, when: When::Always });
+        p.write(Write::SetWith {
+            key: KEY,
+            content,
+            terms,
+            when: When::Always,
+            answer: SetAnswer::Done,
+        });
         assert!(p.get(KEY).is_some());
         p.invalidate_tag(name);
         assert!(p.get(KEY).is_none());
@@ -404,7 +423,13 @@ fn an_invalidated_tag_comes_over_with_a_slot_that_is_sent_in_parts_and_swept_mea
     for number in 0..30 {
         let key = format!("{{k}}{number}");
         let (content, terms) = (Content::Value(&value), terms(None, None, vec![b"t"]));
-        p.write(Write::SetWith { key: key.as_bytes(), content, terms, when: When::Always });
+        p.write(Write::SetWith {
+            key: key.as_bytes(),
+            content,
+            terms,
+            when: When::Always,
+            answer: SetAnswer::Done,
+        });
     }
     p.set(b"{k}last", b"v");
     let mut receiver = Store::new(SlotRange::ALL, SEED, VALUE_BYTES_MAX);

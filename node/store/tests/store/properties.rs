@@ -19,7 +19,7 @@ pub(crate) enum Event {
 /// A write by the numbers of its keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    Set(u8, Vec<u8>, Expiry, When),
+    Set(u8, Vec<u8>, Expiry, When<'static>),
     SetPair(u8, u8, Vec<u8>),
     SetPairIfAbsent(u8, u8, Vec<u8>),
     Take(u8),
@@ -69,10 +69,14 @@ impl Change {
     }
 }
 
+/// A value that keys often have, so that it is there when it is compared with.
+const OFTEN: &[u8] = b"7";
+
 pub(crate) fn changes(keys: u8, value_bytes: usize) -> impl Strategy<Value = Change> {
     let key = || 0..keys;
     let value = move || {
         prop_oneof![
+            Just(OFTEN.to_vec()),
             (-9..99_i64).prop_map(|number| number.to_string().into_bytes()),
             (any::<u8>(), 0..value_bytes).prop_map(|(byte, length)| vec![byte; length]),
         ]
@@ -83,8 +87,12 @@ pub(crate) fn changes(keys: u8, value_bytes: usize) -> impl Strategy<Value = Cha
         1 => (0..3000_u64).prop_map(Expiry::After),
         1 => (0..2000_u64).prop_map(|m| Expiry::At(UnixMillis::new(1_700_000_000_000 + m))),
     ];
-    let when =
-        prop_oneof![3 => Just(When::Always), 1 => Just(When::Absent), 1 => Just(When::Present)];
+    let when = prop_oneof![
+        3 => Just(When::Always),
+        1 => Just(When::Absent),
+        1 => Just(When::Present),
+        1 => Just(When::Equal(OFTEN)),
+    ];
     let when_expire = prop_oneof![
         Just(WhenExpire::Always),
         Just(WhenExpire::Absent),
@@ -188,6 +196,7 @@ impl Model {
                     When::Always => true,
                     When::Absent => !self.0.contains_key(*key),
                     When::Present => self.0.contains_key(*key),
+                    When::Equal(value) => self.0.get(*key).is_some_and(|(held, _)| held == value),
                 };
                 if may {
                     self.0.insert(key.to_vec(), (value.to_vec(), deadline));

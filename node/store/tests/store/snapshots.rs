@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use scatterhoard_ring::SlotRange;
-use scatterhoard_store::{Content, Expiry, Store, Terms, Token, Wants, When, Write};
+use scatterhoard_store::{Content, Expiry, SetAnswer, Store, Terms, Token, Wants, When, Write};
 
 use crate::partition::{Partition, SEED, VALUE_BYTES_MAX, contents, slots_around};
 use crate::properties::{Change, changes};
@@ -209,9 +209,10 @@ fn the_golden_bytes_of_what_few_slots_have() {
     let terms = |tags| Terms { expiry: Expiry::After(500), soft_millis: Some(300), tags };
     let (key, when) = (&b"k"[..], When::Always);
     let content = Content::Value(b"v");
-    p.write(Write::SetWith { key, content, terms: terms(vec![b"t", b"u"]), when });
+    let answer = SetAnswer::Done;
+    p.write(Write::SetWith { key, content, terms: terms(vec![b"t", b"u"]), when, answer });
     let content = Content::Negative;
-    p.write(Write::SetWith { key: b"{k}n", content, terms: terms(vec![]), when });
+    p.write(Write::SetWith { key: b"{k}n", content, terms: terms(vec![]), when, answer });
     let (token, wants) = (Token(77), Wants::Lease);
     p.write(Write::Lease { key: b"{k}l", token, millis: 1000, wants });
     p.invalidate_tag(b"u");
