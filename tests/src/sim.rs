@@ -23,13 +23,15 @@ mod node;
 mod observe;
 mod process;
 mod rogue;
+mod talk;
 mod trace;
 pub mod walk;
 
 pub use audit::Counts;
 pub use client::{Client, Port, Told};
 pub use clock::SimClock;
-pub use cluster::{Cluster, Founding};
+pub use cluster::{Cluster, Founding, Running};
 pub use net::TurmoilNet;
 pub use node::Life;
+pub use talk::Talk;
 pub use trace::Trace;

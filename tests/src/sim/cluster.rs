@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const WATCHER: usize = 0;
 
 /// The machine of the story's own client.
-const TELLER: usize = 1;
+pub(super) const TELLER: usize = 1;
 
 type Job = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -695,6 +695,10 @@ impl Cluster {
             self.sim.set_link_latency(a, b, min);
             self.sim.set_link_max_message_latency(a, b, max);
         }
+    }
+
+    pub(super) fn ip_of(&self, node: usize) -> IpAddr {
+        self.machine(node).ip
     }
 
     fn machine(&self, node: usize) -> &Rc<Machine> {
