@@ -1,0 +1,476 @@
+//! Routing: each command goes to the node that leads its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::{Mutex, RwLock};
+use scatterhoard_ring::Slot;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use crate::command::{Effect, SetOptions};
+use crate::link::{Link, Sent};
+use crate::topology::{Address, Topology};
+use crate::{Command, Config, Error, Value};
+
+/// Redirections of one request that are followed. A cluster in peace needs one.
+const HOPS_COUNT_MAX: usize = 16;
+
+/// Redirections after which each further one waits a moment: two nodes that name each other are about to find out.
+const HOPS_COUNT_AT_ONCE: usize = 2;
+
+/// Pause before a request is sent again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long reasons for fetching the map anew are gathered.
+const REFRESH_GATHERS: Duration = Duration::from_millis(100);
+
+/// A cluster, seen from a client. Cheap to clone: all clones share connections, and what is known of the nodes.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    _ends_with_the_last: Arc<DropGuard>,
+}
+
+struct Shared {
+    config: Arc<Config>,
+    topology: RwLock<Topology>,
+    links: Mutex<BTreeMap<Address, Arc<Link>>>,
+    /// Told when the map may be wrong.
+    doubted: Notify,
+    /// Where the next request without a leader goes.
+    turn: AtomicUsize,
+}
+
+/// What an error of a node's means for the request.
+enum Verdict {
+    /// Another node leads the slot, or has the key already.
+    Elsewhere(Address),
+    /// The same, but that node has to be told that it is asked for this once. Redis Cluster only.
+    Asking(Address),
+    /// Not now.
+    Later,
+    Final(Error),
+}
+
+impl Cluster {
+    /// Finds a cluster of which a node is at one of these addresses, each `host:port` of the port for clusters. A
+    /// server that is no cluster will do, too.
+    ///
+    /// # Errors
+    /// [`Error::NotDone`]: none of them answers. [`Error::Refused`]: they do not let us in.
+    pub async fn connect(
+        addresses: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Self, Error> {
+        Self::connect_with(Config::new(addresses)).await
+    }
+
+    /// The same, with other settings.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(config: Config) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            config: Arc::new(config),
+            topology: RwLock::new(Topology::empty()),
+            links: Mutex::default(),
+            doubted: Notify::new(),
+            turn: AtomicUsize::new(0),
+        });
+        shared.refresh().await?;
+        let ended = CancellationToken::new();
+        let guard = Arc::new(ended.clone().drop_guard());
+        tokio::spawn(keep_fresh(Arc::clone(&shared), ended));
+        Ok(Self { shared, _ends_with_the_last: guard })
+    }
+
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`Error`]: each says what happened to the world.
+    pub async fn run(&self, command: Command) -> Result<Value, Error> {
+        self.shared.run(&command).await
+    }
+
+    /// What a key has.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        self.run(Command::read("GET").key(key)).await?.into_bytes()
+    }
+
+    /// What several keys have, in their order. One request to each node that leads some of them, all at once.
+    ///
+    /// # Errors
+    /// See [`Error`]; the first one.
+    pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>, Error> {
+        let commands: Vec<_> = keys.iter().map(|key| Command::read("GET").key(key)).collect();
+        let answers = self.run_many(commands).await;
+        answers.into_iter().map(|answer| answer?.into_bytes()).collect()
+    }
+
+    /// Gives a key a value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        let _ok = self.set_with(key, value, &SetOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Gives a key a value under a condition, or for a time. Answers with whether it did.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn set_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &SetOptions,
+    ) -> Result<bool, Error> {
+        let command = options.put(Command::write("SET").key(key).arg(value));
+        match self.run(command).await? {
+            Value::Nil => Ok(false),
+            Value::Text(_) => Ok(true),
+            other => Err(other.unexpected("OK")),
+        }
+    }
+
+    /// Gives several keys a value each: one request to each node that leads some of them, all at once. Each key has
+    /// its own outcome, in the order of the pairs.
+    pub async fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        pairs: &[(K, V)],
+    ) -> Vec<Result<(), Error>> {
+        let set = |(key, value): &(K, V)| Command::write("SET").key(key).arg(value);
+        let answers = self.run_many(pairs.iter().map(set).collect()).await;
+        answers.into_iter().map(|answer| answer.map(drop)).collect()
+    }
+
+    /// Deletes a key. Answers with whether it was there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(self.run(Command::write("DEL").key(key)).await?.into_integer()? > 0)
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(self.run(Command::read("EXISTS").key(key)).await?.into_integer()? > 0)
+    }
+
+    /// Lets a key live for so long from now on. Answers with whether it is there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn expire(&self, key: impl AsRef<[u8]>, after: Duration) -> Result<bool, Error> {
+        let command = Command::write("PEXPIRE").key(key).millis(after);
+        Ok(self.run(command).await?.into_integer()? > 0)
+    }
+
+    /// Adds to a number and answers with the sum; what is absent counts as 0.
+    ///
+    /// # Errors
+    /// See [`Error`]; refused if the key has something else, or the sum is none.
+    pub async fn incr_by(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64, Error> {
+        self.run(Command::write("INCRBY").key(key).number(by)).await?.into_integer()
+    }
+
+    /// Appends to a value and answers with its length in bytes.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn append(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<i64, Error> {
+        self.run(Command::write("APPEND").key(key).arg(value)).await?.into_integer()
+    }
+
+    /// Several commands at once: those for one node go to it together, and each has its own outcome.
+    pub async fn run_many(&self, commands: Vec<Command>) -> Vec<Result<Value, Error>> {
+        let by = Instant::now() + self.shared.config.patience;
+        let mut groups = BTreeMap::<Option<Address>, Vec<usize>>::new();
+        {
+            let topology = self.shared.topology.read();
+            for (position, command) in commands.iter().enumerate() {
+                let leader = command.slot.and_then(|slot| topology.leader(slot)).cloned();
+                groups.entry(leader).or_default().push(position);
+            }
+        }
+        let sent = groups.into_iter().map(|(node, positions)| {
+            let commands: Vec<_> = positions.iter().map(|&position| &commands[position]).collect();
+            let shared = &self.shared;
+            async move { (positions, shared.run_together(node, &commands, by).await) }
+        });
+        let mut outcomes: Vec<Option<Result<Value, Error>>> =
+            commands.iter().map(|_| None).collect();
+        for (positions, answers) in join_all(sent).await {
+            for (position, answer) in positions.into_iter().zip(answers) {
+                outcomes[position] = Some(answer);
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.expect("each is in one group")).collect()
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let nodes = self.shared.topology.read().nodes().to_vec();
+        f.debug_struct("Cluster").field("nodes", &nodes).finish_non_exhaustive()
+    }
+}
+
+/// Fetches the map anew whenever it is doubted or old, until the last handle is gone.
+async fn keep_fresh(shared: Arc<Shared>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => return,
+            () = shared.doubted.notified() => sleep(REFRESH_GATHERS).await,
+            () = sleep(shared.config.map_max_age) => {}
+        }
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => return,
+            refreshed = shared.refresh() => if let Err(error) = refreshed {
+                debug!(%error, "the map of slots could not be fetched");
+                // Whoever needs it is told so by its own request.
+                sleep(AGAIN).await;
+                shared.doubted.notify_one();
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn run(&self, command: &Command) -> Result<Value, Error> {
+        self.run_until(command, Instant::now() + self.config.patience).await
+    }
+
+    async fn run_until(&self, command: &Command, by: Instant) -> Result<Value, Error> {
+        let mut to = self.node_for(command.slot, None);
+        let (mut hops_count, mut asking) = (0, false);
+        loop {
+            let Some(node) = to else {
+                return Err(Error::NotDone("no node is known".to_owned()));
+            };
+            let until = match command.effect {
+                Effect::Reads => by.min(Instant::now() + self.config.read_patience),
+                Effect::Writes => by,
+            };
+            let reason = match self.send(&node, command, asking, until).await {
+                Sent::Answered(Value::Error(code, text)) => {
+                    let reason = format!("{node:?}: {code} {text}");
+                    match self.judge(&node, code, text) {
+                        Verdict::Final(error) => return Err(error),
+                        Verdict::Elsewhere(other) => {
+                            hops_count += 1;
+                            (to, asking) = (Some(other), false);
+                        }
+                        Verdict::Asking(other) => {
+                            hops_count += 1;
+                            (to, asking) = (Some(other), true);
+                        }
+                        Verdict::Later => {
+                            (to, asking) = (self.node_for(command.slot, None), false);
+                            hops_count = hops_count.max(HOPS_COUNT_AT_ONCE + 1);
+                        }
+                    }
+                    reason
+                }
+                Sent::Answered(value) => return Ok(value),
+                Sent::Lost(reason) if command.effect == Effect::Writes => {
+                    self.doubted.notify_one();
+                    return Err(Error::InDoubt(reason));
+                }
+                Sent::Unsent(reason) | Sent::Lost(reason) => {
+                    self.doubted.notify_one();
+                    (to, asking) = (self.node_for(command.slot, Some(&node)), false);
+                    hops_count = hops_count.max(HOPS_COUNT_AT_ONCE + 1);
+                    reason
+                }
+            };
+            if Instant::now() >= by || hops_count > HOPS_COUNT_MAX {
+                return Err(Error::NotDone(reason));
+            }
+            if hops_count > HOPS_COUNT_AT_ONCE {
+                sleep_until(by.min(Instant::now() + AGAIN)).await;
+            }
+        }
+    }
+
+    /// Several commands to one node together. Those that it does not serve are sent again one by one.
+    async fn run_together(
+        &self,
+        node: Option<Address>,
+        commands: &[&Command],
+        by: Instant,
+    ) -> Vec<Result<Value, Error>> {
+        let alone = |command| self.run_until(command, by);
+        let (Some(node), true) = (node, commands.len() > 1) else {
+            return join_all(commands.iter().copied().map(alone)).await;
+        };
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.words.clone());
+        }
+        let answers = match self.link(&node).send_all(&pipeline, by).await {
+            Sent::Answered(answers) if answers.len() == commands.len() => answers,
+            Sent::Answered(_) | Sent::Lost(_) => {
+                self.doubted.notify_one();
+                let node = &node;
+                let again = commands.iter().map(|&command| async move {
+                    match command.effect {
+                        Effect::Reads => alone(command).await,
+                        Effect::Writes => Err(Error::InDoubt(format!("{node:?}: no reply"))),
+                    }
+                });
+                return join_all(again).await;
+            }
+            Sent::Unsent(_) => {
+                self.doubted.notify_one();
+                return join_all(commands.iter().copied().map(alone)).await;
+            }
+        };
+        let served = answers.into_iter().zip(commands).map(|(answer, &command)| {
+            let node = &node;
+            async move {
+                match answer {
+                    Value::Error(code, text) => match self.judge(node, code, text) {
+                        Verdict::Final(error) => Err(error),
+                        Verdict::Elsewhere(_) | Verdict::Asking(_) | Verdict::Later => {
+                            alone(command).await
+                        }
+                    },
+                    value => Ok(value),
+                }
+            }
+        });
+        join_all(served).await
+    }
+
+    async fn send(
+        &self,
+        node: &Address,
+        command: &Command,
+        asking: bool,
+        by: Instant,
+    ) -> Sent<Value> {
+        let link = self.link(node);
+        if !asking {
+            return link.send(&command.words, by).await;
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline.cmd("ASKING").add_command(command.words.clone());
+        match link.send_all(&pipeline, by).await {
+            Sent::Answered(mut answers) => match answers.pop() {
+                Some(answer) => Sent::Answered(answer),
+                None => Sent::Lost(format!("{node:?}: no answer")),
+            },
+            Sent::Unsent(reason) => Sent::Unsent(reason),
+            Sent::Lost(reason) => Sent::Lost(reason),
+        }
+    }
+
+    /// What an error that came from `node` means.
+    fn judge(&self, node: &Address, code: String, text: String) -> Verdict {
+        match &*code {
+            "MOVED" | "ASK" => match (node.redirected(&text), &*code) {
+                (Some((slot, to)), "MOVED") => {
+                    self.topology.write().moved(slot, to.clone());
+                    self.doubted.notify_one();
+                    Verdict::Elsewhere(to)
+                }
+                (Some((_, to)), _) => Verdict::Asking(to),
+                (None, _) => Verdict::Final(Error::BadReply(format!("{code} {text}"))),
+            },
+            "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "MASTERDOWN" | "READONLY" => {
+                self.doubted.notify_one();
+                Verdict::Later
+            }
+            "INDOUBT" => Verdict::Final(Error::InDoubt(format!("{node:?}: {text}"))),
+            _ => Verdict::Final(Error::Refused { code, text }),
+        }
+    }
+
+    /// Whom to ask about a slot: its leader, unless that is who has just failed; then any other, who knows better.
+    fn node_for(&self, slot: Option<Slot>, failed: Option<&Address>) -> Option<Address> {
+        let topology = self.topology.read();
+        let leader = slot.and_then(|slot| topology.leader(slot)).filter(|it| Some(*it) != failed);
+        if let Some(leader) = leader {
+            return Some(leader.clone());
+        }
+        let mut known: Vec<_> = topology.nodes().to_vec();
+        drop(topology);
+        known.extend(self.config.addresses.iter().map(|address| Address::new(address)));
+        let others: Vec<_> = known.iter().filter(|it| Some(*it) != failed).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        match others.get(turn % others.len().max(1)) {
+            Some(&other) => Some(other.clone()),
+            None => known.into_iter().next(),
+        }
+    }
+
+    fn link(&self, node: &Address) -> Arc<Link> {
+        let mut links = self.links.lock();
+        let new = || Arc::new(Link::new(node.clone(), Arc::clone(&self.config)));
+        Arc::clone(links.entry(node.clone()).or_insert_with(new))
+    }
+
+    /// Fetches the map of slots from whoever answers first, in turn.
+    async fn refresh(&self) -> Result<(), Error> {
+        let mut known = self.topology.read().nodes().to_vec();
+        let seeds = self.config.addresses.iter().map(|address| Address::new(address));
+        known.extend(seeds.filter(|seed| !known.contains(seed)).collect::<Vec<_>>());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = known.len();
+        let mut failed = Error::NotDone("no address was given".to_owned());
+        for position in 0..count {
+            let node = &known[(turn + position) % count];
+            match self.fetch_from(node).await {
+                Ok(topology) => {
+                    self.forget_all_but(&topology);
+                    *self.topology.write() = topology;
+                    return Ok(());
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn fetch_from(&self, node: &Address) -> Result<Topology, Error> {
+        let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
+        let by = Instant::now() + self.config.read_patience;
+        match self.link(node).send(&command, by).await {
+            Sent::Answered(Value::Error(code, text)) if code == "ERR" => {
+                debug!(?node, text, "this server is no cluster");
+                Ok(Topology::of_one(node.clone()))
+            }
+            Sent::Answered(Value::Error(code, text)) => Err(Error::Refused { code, text }),
+            Sent::Answered(reply) => Topology::of_slots(node, &reply),
+            Sent::Unsent(reason) | Sent::Lost(reason) => Err(Error::NotDone(reason)),
+        }
+    }
+
+    /// Connections to nodes that are no longer there end once nobody uses them.
+    fn forget_all_but(&self, topology: &Topology) {
+        let seeds = &self.config.addresses;
+        self.links.lock().retain(|address, _| {
+            topology.nodes().contains(address) || seeds.iter().any(|seed| seed == address.as_str())
+        });
+    }
+}

@@ -1,0 +1,80 @@
+//! Copies in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scatterhoard_near::{Mark, Moment};
+
+/// Keeps copies of values, decoded, up to a number of bytes. Any thread may use it at any time.
+///
+/// It need not know when copies end: whoever reads one asks whether it may be served. It should throw away the ones
+/// that are least worth keeping when it is full.
+pub trait NearLevel<K, V>: Send + Sync + 'static {
+    /// The copy of a key. Counts as a use of it.
+    fn look(&self, key: &K) -> Option<Arc<Kept<V>>>;
+
+    /// Keeps a copy, in place of the one before.
+    fn keep(&self, key: K, copy: Arc<Kept<V>>);
+
+    /// Drops the copy of a key.
+    fn remove(&self, key: &K);
+
+    /// Drops the copy of a key if it is this one: another may have come in the meantime.
+    fn remove_this(&self, key: &K, copy: &Arc<Kept<V>>);
+
+    /// Drops all copies.
+    fn clear(&self);
+
+    /// How much it holds. Copies that were dropped a moment ago may still be counted.
+    fn holds(&self) -> Holds;
+}
+
+/// How much a near level holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Copies.
+    pub count: u64,
+    /// The sum of their weights, in bytes.
+    pub bytes: u64,
+    /// Copies thrown away because it was full, ever.
+    pub evicted_count: u64,
+}
+
+/// A copy of what a key has.
+#[derive(Clone, Debug)]
+pub struct Kept<V> {
+    /// The value; `None`: the source said that there is nothing.
+    pub value: Option<V>,
+    /// About how many bytes it takes, key included.
+    pub weight: u32,
+    /// From when on it should be loaded anew.
+    pub soft: Moment,
+    /// Until when it may be served.
+    pub valid: Valid,
+}
+
+/// Until when a copy may be served.
+#[derive(Clone, Copy, Debug)]
+pub enum Valid {
+    /// As long as this moment has not come: nobody else writes what this process keeps.
+    Until(Moment),
+    /// As long as the cluster level says so of this mark.
+    Marked(Mark),
+}
+
+impl Valid {
+    /// When the time to live ends, whatever happens before.
+    #[must_use]
+    pub fn expires(&self) -> Moment {
+        match self {
+            Self::Until(moment) => *moment,
+            Self::Marked(mark) => mark.expires(),
+        }
+    }
+}
+
+/// The moment after so long from another one; [`Moment::NEVER`] for ever.
+#[must_use]
+pub fn moment_after(now: Moment, time: Option<Duration>) -> Moment {
+    time.map_or(Moment::NEVER, |time| now.after(time))
+}

@@ -1,0 +1,189 @@
+//! One node: a connection that many requests share, opened anew when it is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+use crate::topology::Address;
+use crate::{Config, Value};
+
+/// How long it takes until a node is tried again that could not be reached; doubled each time.
+const AGAIN_MIN: Duration = Duration::from_millis(50);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Requests that wait in line for a connection's turn to write. More only wait in their own tasks.
+const QUEUE_COUNT_MAX: usize = 1024;
+
+/// What became of a request.
+pub(crate) enum Sent<T> {
+    /// It was answered.
+    Answered(T),
+    /// It never left this process.
+    Unsent(String),
+    /// It may have arrived.
+    Lost(String),
+}
+
+/// The way to one node.
+pub(crate) struct Link {
+    address: Address,
+    config: Arc<Config>,
+    live: RwLock<Option<Live>>,
+    /// Whoever holds it opens a connection; others wait for that.
+    opening: Mutex<Attempts>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    failed_count: u32,
+    /// Not before this: it has just failed.
+    again: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    lost: Arc<AtomicBool>,
+}
+
+impl Link {
+    pub(crate) fn new(address: Address, config: Arc<Config>) -> Self {
+        Self { address, config, live: RwLock::default(), opening: Mutex::default() }
+    }
+
+    /// Sends one command.
+    pub(crate) async fn send(&self, command: &redis::Cmd, by: Instant) -> Sent<Value> {
+        let mut live = match self.live(by).await {
+            Ok(live) => live,
+            Err(reason) => return Sent::Unsent(reason),
+        };
+        let answered = timeout_at(by, live.connection.send_packed_command(command)).await;
+        self.became(&live, answered, Value::of)
+    }
+
+    /// Sends several commands at once; each has its answer.
+    pub(crate) async fn send_all(
+        &self,
+        commands: &redis::Pipeline,
+        by: Instant,
+    ) -> Sent<Vec<Value>> {
+        let mut live = match self.live(by).await {
+            Ok(live) => live,
+            Err(reason) => return Sent::Unsent(reason),
+        };
+        let sent = live.connection.send_packed_commands(commands, 0, commands.len());
+        let answered = timeout_at(by, sent).await;
+        self.became(&live, answered, |values| values.into_iter().map(Value::of).collect())
+    }
+
+    fn became<A, B: FromError>(
+        &self,
+        live: &Live,
+        answered: Result<Result<A, RedisError>, tokio::time::error::Elapsed>,
+        of: impl FnOnce(A) -> B,
+    ) -> Sent<B> {
+        match answered {
+            Ok(Ok(answer)) => Sent::Answered(of(answer)),
+            Ok(Err(error)) => match error.code().and_then(|code| B::error(code, &error)) {
+                Some(answer) => Sent::Answered(answer),
+                None => {
+                    live.lost.store(true, Ordering::Release);
+                    Sent::Lost(format!("{:?}: {error}", self.address))
+                }
+            },
+            Err(_) => Sent::Lost(format!("{:?}: no reply in time", self.address)),
+        }
+    }
+
+    /// The connection, opened if need be.
+    ///
+    /// # Errors
+    /// There is none, and why. Nothing was sent.
+    async fn live(&self, by: Instant) -> Result<Live, String> {
+        let there = || self.live.read().clone().filter(|live| !live.lost.load(Ordering::Acquire));
+        if let Some(live) = there() {
+            return Ok(live);
+        }
+        let opening = timeout_at(by, self.opening.lock()).await;
+        let mut attempts = opening.map_err(|_| format!("{:?}: no time left", self.address))?;
+        if let Some(live) = there() {
+            return Ok(live);
+        }
+        if attempts.again.is_some_and(|again| Instant::now() < again) {
+            return Err(format!("{:?}: could not be reached a moment ago", self.address));
+        }
+        let patience =
+            self.config.connect_patience.min(by.saturating_duration_since(Instant::now()));
+        let opened = match timeout(patience, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => Err("no connection in time".to_owned()),
+        };
+        match opened {
+            Ok(live) => {
+                *attempts = Attempts::default();
+                *self.live.write() = Some(live.clone());
+                Ok(live)
+            }
+            Err(reason) => {
+                let pause = AGAIN_MIN * 2_u32.saturating_pow(attempts.failed_count.min(8));
+                attempts.failed_count += 1;
+                attempts.again = Some(Instant::now() + pause.min(AGAIN_MAX));
+                debug!(address = ?self.address, reason, "a node could not be reached");
+                Err(format!("{:?}: {reason}", self.address))
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Live, String> {
+        let stream = self.config.connector.connect(self.address.as_str()).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let mut info = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_lib_name("scatterhoard-client", env!("CARGO_PKG_VERSION"));
+        if let Some(user) = &self.config.user {
+            info = info.set_username(user);
+        }
+        if let Some(password) = &self.config.password {
+            info = info.set_password(password);
+        }
+        // The deadlines are ours.
+        let settings = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(None)
+            .set_pipeline_buffer_size(QUEUE_COUNT_MAX);
+        let opened = MultiplexedConnection::new_with_config(&info, stream, settings).await;
+        let (connection, driver) = opened.map_err(|error| error.to_string())?;
+        let lost = Arc::new(AtomicBool::new(false));
+        let is_lost = Arc::clone(&lost);
+        // Ends with its connection, or when nobody has a handle to it any more.
+        tokio::spawn(async move {
+            driver.await;
+            is_lost.store(true, Ordering::Release);
+        });
+        Ok(Live { connection, lost })
+    }
+}
+
+/// What takes an error of the server's in the place of an answer.
+trait FromError: Sized {
+    fn error(code: &str, error: &RedisError) -> Option<Self>;
+}
+
+impl FromError for Value {
+    fn error(code: &str, error: &RedisError) -> Option<Self> {
+        Some(Self::Error(code.to_owned(), error.detail().unwrap_or_default().to_owned()))
+    }
+}
+
+impl FromError for Vec<Value> {
+    fn error(_: &str, _: &RedisError) -> Option<Self> {
+        None
+    }
+}
