@@ -4,3 +4,4 @@
 
 pub mod history;
 pub mod linear;
+pub mod near;
