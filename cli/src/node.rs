@@ -1,15 +1,12 @@
 //! Runs a node until it is told to go.
 
-use std::hash::{BuildHasher, Hasher};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use scatterhoard_cluster::SystemNet;
-use scatterhoard_node::{Config, Environment, Node, StartError, SystemClock};
+use scatterhoard_node::{Config, Environment, Node, StartError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -53,9 +50,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::new().context("cannot listen for signals")?;
     let patience = config.leave_timeout;
     let loopback = config.peer.ip().is_loopback();
-    let environment =
-        Environment { net: Arc::new(SystemNet), wall: Arc::new(SystemClock), seed: seed() };
-    let node = Node::listen(config, environment).await?;
+    let node = Node::listen(config, Environment::system()).await?;
     let entered = tokio::select! {
         biased;
         signal = stop.asked() => {
@@ -133,11 +128,6 @@ impl Stop {
     }
 }
 
-/// A number that no other process has: std seeds its hash maps from the system's randomness.
-fn seed() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
-}
-
 /// Where the node listens, and how to add another one.
 fn greeting(node: &Node, loopback: bool) -> String {
     let at = node.addresses().endpoints();
@@ -186,10 +176,5 @@ mod tests {
             join_line(addr("10.0.0.5:6379"), addr("10.0.0.5:16379"), false),
             "hoard node --listen IP:6379 --join 10.0.0.5:16379"
         );
-    }
-
-    #[test]
-    fn no_two_lives_share_their_chance() {
-        assert_ne!(seed(), seed());
     }
 }

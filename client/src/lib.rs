@@ -24,6 +24,8 @@ mod connector;
 mod error;
 pub mod level;
 mod link;
+#[cfg(feature = "peer")]
+pub mod peer;
 mod topology;
 mod value;
 

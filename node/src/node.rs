@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use scatterhoard_cluster::{Identity, Limits, Listener, Network, Peers, View};
+use scatterhoard_cluster::{
+    BoxStream, Identity, Limits, Listener, Network, Peers, SystemNet, View,
+};
 use scatterhoard_replication::{AddressOf, Groups, Tables};
 use scatterhoard_ring::{Endpoints, GroupId, NodeId};
 use tokio::sync::watch;
@@ -20,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::chance::Chance;
 use crate::clients::Clients;
-use crate::clock::{MeasuredClock, WallClock};
+use crate::clock::{MeasuredClock, SystemClock, WallClock};
 use crate::config::Config;
 use crate::core::{Core, VERSION};
 use crate::hosting::Hosting;
@@ -28,9 +31,12 @@ use crate::recovery::Recovery;
 use crate::session::Door;
 use crate::settings::Settings;
 use crate::{
-    caretaker, doors, http, membership, pilot, recovery, reseat, service, timekeeping, tracking,
-    upkeep,
+    caretaker, doors, http, membership, pilot, recovery, reseat, service, session, timekeeping,
+    tracking, upkeep,
 };
+
+/// Bytes under way in a connection inside the process, each way.
+const INSIDE_BYTES: usize = 256 << 10;
 
 /// What a node gets from outside: the system, or a simulation.
 pub struct Environment {
@@ -40,6 +46,16 @@ pub struct Environment {
     pub wall: Arc<dyn WallClock>,
     /// Where all chance comes from. Two lives of a process must not have the same.
     pub seed: u64,
+}
+
+impl Environment {
+    /// The system's network and clock, and chance that no other process has.
+    #[must_use]
+    pub fn system() -> Self {
+        // std seeds its hash maps from the system's randomness.
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Self { net: Arc::new(SystemNet), wall: Arc::new(SystemClock), seed }
+    }
 }
 
 /// Why a node did not start, or did not become a member.
@@ -187,6 +203,19 @@ impl Node {
         Addresses(self.core.endpoints)
     }
 
+    /// A connection to the port for cluster clients without a socket, for whoever lives in the same process. It
+    /// counts as a client like any other; `None` if there are too many.
+    #[must_use]
+    pub fn connect(&self) -> Option<BoxStream> {
+        let core = &self.core;
+        let here = core.endpoints.listen;
+        let client = core.clients.admit(here, here, Door::Cluster).ok()?;
+        let (ours, theirs) = tokio::io::duplex(INSIDE_BYTES);
+        let served = session::serve(Arc::clone(core), client, Box::new(theirs), Door::Cluster);
+        core.tasks.spawn(served);
+        Some(Box::new(ours))
+    }
+
     /// Ends when the cluster has dismissed this node: it serves nothing any more.
     pub async fn stopped(&self) {
         tokio::select! {
@@ -294,4 +323,14 @@ fn address_of(tables: Tables) -> AddressOf {
             None => known.get(&node).copied(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lives_share_their_chance() {
+        assert_ne!(Environment::system().seed, Environment::system().seed);
+    }
 }
