@@ -18,6 +18,7 @@
 //! them but [`bytes::Bytes`].
 
 mod cluster;
+pub mod codec;
 mod command;
 mod config;
 mod connector;
