@@ -17,6 +17,7 @@
 //! asked for only with a new minor version. Public types follow semantic versioning; none of a dependency is among
 //! them but [`bytes::Bytes`].
 
+mod clock;
 mod cluster;
 pub mod codec;
 mod command;
@@ -30,6 +31,7 @@ pub mod peer;
 mod topology;
 mod value;
 
+pub use clock::Clock;
 pub use cluster::Cluster;
 pub use command::{Command, Effect, SetOptions};
 pub use config::Config;
