@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use scatterhoard_near::{Mark, Moment};
 
+mod held;
+
+pub use held::{Cached, Handle, Held};
+
 /// Keeps copies of values, decoded, up to a number of bytes. Any thread may use it at any time.
 ///
 /// It need not know when copies end: whoever reads one asks whether it may be served. It should throw away the ones
 /// that are least worth keeping when it is full.
 pub trait NearLevel<K, V>: Send + Sync + 'static {
     /// The copy of a key. Counts as a use of it.
-    fn look(&self, key: &K) -> Option<Arc<Kept<V>>>;
+    fn look(&self, key: &K) -> Option<Held<V>>;
 
     /// Keeps a copy, in place of the one before.
     fn keep(&self, key: K, copy: Arc<Kept<V>>);
