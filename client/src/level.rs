@@ -12,7 +12,7 @@ use crate::Error;
 
 pub mod near;
 
-pub use near::{Cached, Held, Kept, NearLevel};
+pub use near::{Cached, Held, Kept, Near, NearLevel};
 
 /// What several processes share: a cluster of ours, any server that speaks Redis' protocol, or your own.
 ///

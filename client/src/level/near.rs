@@ -5,9 +5,18 @@ use std::time::Duration;
 
 use scatterhoard_near::{Mark, Moment};
 
+mod front;
 mod held;
+mod moka;
+mod quick;
+mod reader;
+pub mod suite;
 
+pub use front::Fronted;
 pub use held::{Cached, Handle, Held};
+pub use moka::Moka;
+pub use quick::Quick;
+pub use reader::{Judgement, Near, Sight};
 
 /// Keeps copies of values, decoded, up to a number of bytes. Any thread may use it at any time.
 ///
