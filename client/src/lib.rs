@@ -28,6 +28,7 @@ pub mod level;
 mod link;
 #[cfg(feature = "peer")]
 pub mod peer;
+pub mod stats;
 mod topology;
 mod value;
 
