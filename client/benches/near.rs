@@ -1,0 +1,178 @@
+//! What a hit in the near cache costs, with the proof that it is fresh, beside a bare `get` of the caches behind it;
+//! and which of them has to load least.
+//!
+//! `cargo bench -p scatterhoard-client --bench near` prints hit ratios first, then times. Those of two threads are per
+//! operation in all: half of what one thread takes, if they do not slow each other down.
+
+#[path = "../tests/near/judge.rs"]
+mod judge;
+
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use criterion::Criterion;
+use judge::Judge;
+use scatterhoard_client::Clock;
+use scatterhoard_client::level::Moment;
+use scatterhoard_client::level::near::{Fronted, Kept, Moka, Near, NearLevel, Quick, Sight, Valid};
+use scatterhoard_client::stats::Stats;
+use tokio::time::Instant;
+
+const KEY: &str = "article:12345";
+const BYTES_MAX: u64 = 64 << 20;
+
+type Value = [u8; 100];
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    if !std::env::args().any(|it| it == "--test") {
+        hit_ratios();
+    }
+    hits(&mut criterion);
+    criterion.final_summary();
+}
+
+fn hits(criterion: &mut Criterion) {
+    let moka = moka::sync::Cache::builder().max_capacity(BYTES_MAX).weigher(|_: &String, _| 300);
+    let moka = moka.build();
+    let quick = quick_cache::sync::Cache::<String, Arc<Value>>::new(200_000);
+    moka.insert(KEY.to_owned(), Arc::new([7; 100]));
+    quick.insert(KEY.to_owned(), Arc::new([7; 100]));
+    let key = KEY.to_owned();
+    measure(criterion, "a bare get of moka", &|| drop(black_box(moka.get(black_box(&key)))));
+    measure(criterion, "a bare get of quick_cache", &|| {
+        drop(black_box(quick.get(black_box(&key))));
+    });
+    measure(criterion, "a look at the clock", &|| {
+        black_box(Clock::new().now());
+    });
+
+    let near_moka = near(Moka::with_bytes_max(BYTES_MAX));
+    let near_quick = near(Quick::with_bytes_max(BYTES_MAX));
+    let front_moka = near(Fronted::new(Moka::with_bytes_max(BYTES_MAX), BYTES_MAX / 64));
+    let front_quick = near(Fronted::new(Quick::with_bytes_max(BYTES_MAX), BYTES_MAX / 64));
+    measure(criterion, "a hit over moka", &|| hit(&near_moka, &key));
+    measure(criterion, "a hit over quick_cache", &|| hit(&near_quick, &key));
+    measure(criterion, "a hit over moka with fronts", &|| hit(&front_moka, &key));
+    measure(criterion, "a hit over quick_cache with fronts", &|| hit(&front_quick, &key));
+    let stats = Stats::of("article");
+    measure(criterion, "a hit over moka with fronts, counted", &|| {
+        hit(&front_moka, &key);
+        stats.hit_near();
+    });
+}
+
+fn near(level: impl NearLevel<String, Value>) -> Near<String, Value> {
+    let judge = Judge::bound(Duration::from_secs(3600));
+    judge.prove();
+    let valid = Valid::Marked(judge.mark(KEY, None));
+    let near = Near::of(Arc::new(level), judge);
+    let copy = Kept { value: Some([7; 100]), weight: 300, soft: Moment::NEVER, valid };
+    near.keep(KEY.to_owned(), copy);
+    near
+}
+
+fn hit(near: &Near<String, Value>, key: &String) {
+    match near.look(black_box(key)) {
+        Sight::Fresh(value) => drop(black_box(value)),
+        Sight::Stale(_) | Sight::Negative | Sight::Nothing => panic!("it is fresh for an hour"),
+    }
+}
+
+/// On one thread, and on two that do it at once.
+fn measure(criterion: &mut Criterion, name: &str, once: &(dyn Fn() + Sync)) {
+    criterion.bench_function(&format!("{name}, 1 thread"), |bencher| bencher.iter(once));
+    criterion.bench_function(&format!("{name}, 2 threads"), |bencher| {
+        bencher.iter_custom(|count| {
+            let ready = Barrier::new(2);
+            let each = || {
+                ready.wait();
+                let began = Instant::now();
+                (0..count.div_ceil(2)).for_each(|_| once());
+                began.elapsed()
+            };
+            thread::scope(|scope| {
+                let other = scope.spawn(each);
+                each().max(other.join().expect("nothing here panics"))
+            })
+        });
+    });
+}
+
+/// Reads keys as often as Zipf's law says, and keeps what was not there; prints the part that was.
+fn hit_ratios() {
+    const KEYS_COUNT: usize = 200_000;
+    println!(
+        "hit ratios, of {KEYS_COUNT} keys of 100 to 1500 bytes, 2,000,000 reads, after as many to warm up"
+    );
+    for exponent in [0.7, 0.9, 1.1] {
+        let keys = Zipf::new(KEYS_COUNT, exponent);
+        for bytes_max in [1 << 20, 8 << 20] {
+            let ratio = |level: &dyn NearLevel<u64, ()>| hit_ratio(level, &keys);
+            println!(
+                "  Zipf {exponent}, {:2} MiB: moka {:.4}, quick_cache {:.4}, moka with fronts {:.4}, \
+                 quick_cache with fronts {:.4}",
+                bytes_max >> 20,
+                ratio(&Moka::with_bytes_max(bytes_max)),
+                ratio(&Quick::with_bytes_max(bytes_max)),
+                ratio(&Fronted::new(Moka::with_bytes_max(bytes_max), bytes_max / 64)),
+                ratio(&Fronted::new(Quick::with_bytes_max(bytes_max), bytes_max / 64)),
+            );
+        }
+    }
+}
+
+fn hit_ratio(level: &dyn NearLevel<u64, ()>, keys: &Zipf) -> f64 {
+    const READS_COUNT: u64 = 2_000_000;
+    let (mut chance, mut hits_count) = (Chance(7), 0);
+    for read in 0..2 * READS_COUNT {
+        let key = keys.pick(&mut chance);
+        match level.look(&key) {
+            Some(_) => hits_count += u64::from(read >= READS_COUNT),
+            None => {
+                let weight = 100 + u32::try_from(key.wrapping_mul(0x9e37) % 1400).unwrap_or(0);
+                let valid = Valid::Until(Moment::NEVER);
+                let copy = Kept { value: Some(()), weight, soft: Moment::NEVER, valid };
+                level.keep(key, Arc::new(copy));
+            }
+        }
+    }
+    hits_count as f64 / READS_COUNT as f64
+}
+
+/// Picks the n-th key with a probability in proportion to 1/n to the power of an exponent.
+struct Zipf {
+    sums: Vec<f64>,
+}
+
+impl Zipf {
+    fn new(count: usize, exponent: f64) -> Self {
+        let mut sum = 0.0;
+        let add = |rank: usize| {
+            sum += (rank as f64).powf(-exponent);
+            sum
+        };
+        Self { sums: (1..=count).map(add).collect() }
+    }
+
+    fn pick(&self, chance: &mut Chance) -> u64 {
+        let end = self.sums.last().copied().unwrap_or(0.0);
+        let at = chance.next() as f64 / u64::MAX as f64 * end;
+        self.sums.partition_point(|&sum| sum < at) as u64
+    }
+}
+
+/// Numbers that look like chance, and are the same each time: SplitMix64.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
