@@ -24,11 +24,13 @@ mod command;
 mod config;
 mod connector;
 mod error;
+pub mod ids;
 pub mod level;
 mod link;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod stats;
+pub mod register;
 mod topology;
 mod value;
 
