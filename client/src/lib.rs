@@ -30,6 +30,7 @@ mod link;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod stats;
+pub mod lock;
 pub mod register;
 mod topology;
 mod value;
