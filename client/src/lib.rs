@@ -17,6 +17,7 @@
 //! asked for only with a new minor version. Public types follow semantic versioning; none of a dependency is among
 //! them but [`bytes::Bytes`].
 
+pub mod bloom;
 mod clock;
 mod cluster;
 pub mod codec;
