@@ -40,7 +40,16 @@ pub trait NearLevel<K, V>: Send + Sync + 'static {
 
     /// How much it holds. Copies that were dropped a moment ago may still be counted.
     fn holds(&self) -> Holds;
+
+    /// Who wants to be told of each copy that is thrown away from now on because the level is full; asked for once. A
+    /// level that cannot tell takes no note, as here.
+    fn tell_evictions(&self, tell: Evicted<K>) {
+        drop(tell);
+    }
 }
+
+/// Who is told whose copy was thrown away. It must not come back to the level: that may hold locks.
+pub type Evicted<K> = Box<dyn Fn(&K) + Send + Sync>;
 
 /// How much a near level holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

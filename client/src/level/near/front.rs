@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 use thread_local::ThreadLocal;
 
-use super::{Handle, Held, Holds, Kept, NearLevel};
+use super::{Evicted, Handle, Held, Holds, Kept, NearLevel};
 
 /// Another near level, with the hottest of its copies in front of it: each thread finds them without writing to
 /// memory that other threads use. So hits on a hot key take a fraction of the time, and threads do not slow each
@@ -171,6 +171,10 @@ where
     /// What the other level holds.
     fn holds(&self) -> Holds {
         self.level.holds()
+    }
+
+    fn tell_evictions(&self, tell: Evicted<K>) {
+        self.level.tell_evictions(tell);
     }
 }
 

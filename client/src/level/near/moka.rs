@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use parking_lot::ReentrantMutex;
 
-use super::{Held, Holds, Kept, NearLevel};
+use super::{Evicted, Held, Holds, Kept, NearLevel};
 
 /// The near level by default: least is loaded anew with it when it is full.
 ///
@@ -21,9 +21,14 @@ use super::{Held, Holds, Kept, NearLevel};
 /// ```
 pub struct Moka<K, V> {
     copies: Cache<K, Arc<Kept<V>>, RandomState>,
-    evicted_count: Arc<AtomicU64>,
+    evicted: Arc<EvictedSoFar<K>>,
     changes: Box<[ReentrantMutex<()>]>,
     hasher: RandomState,
+}
+
+struct EvictedSoFar<K> {
+    count: AtomicU64,
+    tell: OnceLock<Evicted<K>>,
 }
 
 /// How many changes of different keys are made at once, about.
@@ -38,19 +43,24 @@ where
     /// for a moment.
     #[must_use]
     pub fn with_bytes_max(bytes_max: u64) -> Self {
-        let (hasher, evicted_count) = (RandomState::default(), Arc::new(AtomicU64::new(0)));
-        let evicted = Arc::clone(&evicted_count);
+        let hasher = RandomState::default();
+        let so_far = EvictedSoFar { count: AtomicU64::new(0), tell: OnceLock::new() };
+        let evicted: Arc<EvictedSoFar<K>> = Arc::new(so_far);
+        let listener = Arc::clone(&evicted);
         let copies = Cache::builder()
             .max_capacity(bytes_max)
             .weigher(|_: &K, copy: &Arc<Kept<V>>| copy.weight)
-            .eviction_listener(move |_, _, cause| {
+            .eviction_listener(move |key: Arc<K>, _, cause| {
                 if cause == RemovalCause::Size {
-                    evicted.fetch_add(1, Ordering::Relaxed);
+                    listener.count.fetch_add(1, Ordering::Relaxed);
+                    if let Some(tell) = listener.tell.get() {
+                        tell(&*key);
+                    }
                 }
             })
             .build_with_hasher(hasher.clone());
         let changes = (0..CHANGES_COUNT).map(|_| ReentrantMutex::new(())).collect();
-        Self { copies, evicted_count, changes, hasher }
+        Self { copies, evicted, changes, hasher }
     }
 
     /// What whoever changes the copy of a key holds meanwhile. Reentrant: what falls out is dropped under it, and to
@@ -97,8 +107,13 @@ where
         Holds {
             count: self.copies.entry_count(),
             bytes: self.copies.weighted_size(),
-            evicted_count: self.evicted_count.load(Ordering::Relaxed),
+            evicted_count: self.evicted.count.load(Ordering::Relaxed),
         }
+    }
+
+    fn tell_evictions(&self, tell: Evicted<K>) {
+        // Asked for once.
+        let _ = self.evicted.tell.set(tell);
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
-use super::{Held, Holds, Kept, NearLevel};
+use super::{Evicted, Held, Holds, Kept, NearLevel};
 
 /// A near level for those who read many keys often: it finds a copy in a fraction of the time that
 /// [`Moka`](super::Moka) takes.
@@ -22,6 +22,7 @@ use super::{Held, Holds, Kept, NearLevel};
 pub struct Quick<K, V> {
     copies: Cache<K, Arc<Kept<V>>, Bytes, RandomState, Dropping>,
     evicted_count: AtomicU64,
+    tell: OnceLock<Evicted<K>>,
     hasher: RandomState,
 }
 
@@ -70,7 +71,7 @@ where
             .expect("both capacities are given");
         let hasher = RandomState::default();
         let copies = Cache::with_options(options, Bytes, hasher.clone(), Dropping);
-        Self { copies, evicted_count: AtomicU64::new(0), hasher }
+        Self { copies, evicted_count: AtomicU64::new(0), tell: OnceLock::new(), hasher }
     }
 }
 
@@ -91,8 +92,12 @@ where
         let is_replaced = |(key, it): &(K, Arc<Kept<V>>)| {
             self.hasher.hash_one(key) == hash && !Arc::ptr_eq(it, &copy)
         };
-        let evicted_count = dropped.iter().filter(|it| !is_replaced(it)).count();
-        self.evicted_count.fetch_add(evicted_count as u64, Ordering::Relaxed);
+        for (key, _) in dropped.iter().filter(|it| !is_replaced(it)) {
+            self.evicted_count.fetch_add(1, Ordering::Relaxed);
+            if let Some(tell) = self.tell.get() {
+                tell(key);
+            }
+        }
     }
 
     fn remove(&self, key: &K) {
@@ -114,6 +119,11 @@ where
             bytes: self.copies.weight(),
             evicted_count: self.evicted_count.load(Ordering::Relaxed),
         }
+    }
+
+    fn tell_evictions(&self, tell: Evicted<K>) {
+        // Asked for once.
+        let _ = self.tell.set(tell);
     }
 }
 
