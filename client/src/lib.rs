@@ -18,6 +18,7 @@
 //! them but [`bytes::Bytes`].
 
 pub mod bloom;
+pub mod cache;
 mod clock;
 mod cluster;
 pub mod codec;
@@ -36,6 +37,7 @@ pub mod register;
 mod topology;
 mod value;
 
+pub use cache::{Cache, Cached};
 pub use clock::Clock;
 pub use cluster::Cluster;
 pub use command::{Command, Effect, SetOptions};
