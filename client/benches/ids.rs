@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use scatterhoard_client::Error;
-use scatterhoard_client::ids::{IdError, Ids, IdsConfig, SystemWall, Wall};
+use scatterhoard_client::ids::{FirstUse, IdError, Ids, IdsConfig, SystemWall, Wall};
 use scatterhoard_client::register::{Register, Swap, Version};
 
 /// A millisecond has 4096 ids, and they are made faster than that: what is measured are runs of so many.
@@ -46,7 +46,7 @@ impl Register for Local {
 fn ids(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut config = IdsConfig::new("bench");
-    config.unknown_wait = Duration::ZERO;
+    config.first_use = FirstUse::AtOnce;
     let leased = Ids::lease_from(Arc::new(Local::default()), SystemWall, config);
     let ids = runtime.block_on(leased).expect("a number");
     let mut in_runs = |name: &str, make: &dyn Fn() -> Result<(), IdError>| {

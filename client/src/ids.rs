@@ -31,10 +31,11 @@
 //! of its lease, and stops issuing when 7/8 of it are over since the last renewal was *sent*, by its monotonic clock.
 //!
 //! **If keys get lost**, by `FLUSHALL`, by eviction (`allkeys-*` policies), or because a majority of their replicas
-//! was, nothing is known of the number. So a number without a key is not used before
-//! [`unknown_wait`](IdsConfig::unknown_wait) is over: by then whoever had it has noticed that its renewal fails, or is
-//! beyond its range. That holds if all have the same lease and wall clocks within a second of each other. Numbers that
-//! were used before are taken first, and at once; a service that starts again does not wait.
+//! was, nothing is known of the number. So a number without a key is not used for a lease and a second, unless it was
+//! [chosen otherwise](FirstUse): by then whoever had it has noticed that its renewal fails, or is
+//! beyond its range. That holds if all have the same lease and wall clocks within a second of each other. Generators
+//! that run take another number then, in the same way, and issue nothing meanwhile. Numbers that were used before are
+//! taken first, and at once; a service that starts again does not wait.
 //!
 //! Redis and Valkey will do as well; there, a failover that loses an acknowledged write can give a range twice.
 
@@ -62,6 +63,9 @@ use layout::Millis;
 use lease::{Held, Leaser, Renewed};
 use sequence::{Next, Sequence};
 
+/// The shortest lease, and the longest.
+const LEASES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 3600)];
+
 /// How numbers are leased. Every field may be set; [`IdsConfig::new`] has what suits most.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -73,11 +77,11 @@ pub struct IdsConfig {
     pub epoch: Epoch,
     /// Which number to try first; `None`: any.
     pub preferred: Option<Number>,
-    /// How long ids may be issued without the cluster. The same for all of a name. 10 s.
+    /// How long ids may be issued without the cluster: at least a second, at most a day. The same for all of a name.
+    /// 10 s.
     pub lease: Duration,
-    /// How long a number is not used of which nothing is known: the lease, and by how much wall clocks differ.
-    /// 11 s. Zero if the keys were certainly never lost: then a first start does not wait.
-    pub unknown_wait: Duration,
+    /// When a number may be used of which nothing is known.
+    pub first_use: FirstUse,
 }
 
 impl IdsConfig {
@@ -88,9 +92,19 @@ impl IdsConfig {
             epoch: Epoch::DEFAULT,
             preferred: None,
             lease: Duration::from_secs(10),
-            unknown_wait: Duration::from_secs(11),
+            first_use: FirstUse::Waits,
         }
     }
+}
+
+/// When a number may be used of which nothing is known: it was never used, or its key was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstUse {
+    /// When a lease is over, and a second, by which wall clocks may differ: then nobody else has it.
+    #[default]
+    Waits,
+    /// At once: the keys were certainly never lost.
+    AtOnce,
 }
 
 /// Why there is no id. Nothing was issued.
@@ -175,8 +189,9 @@ impl<W: Wall> Ids<W> {
     pub async fn lease_from(
         register: Arc<dyn Register>,
         wall: W,
-        config: IdsConfig,
+        mut config: IdsConfig,
     ) -> Result<Self, IdError> {
+        config.lease = config.lease.clamp(LEASES[0], LEASES[1]);
         let leaser = Leaser { register, wall, config };
         let (held, range) = leaser.take(Millis::default()).await?;
         let sequence = Sequence::stopped();

@@ -29,11 +29,11 @@ mod error;
 pub mod ids;
 pub mod level;
 mod link;
+pub mod lock;
 #[cfg(feature = "peer")]
 pub mod peer;
-pub mod stats;
-pub mod lock;
 pub mod register;
+pub mod stats;
 mod topology;
 mod value;
 

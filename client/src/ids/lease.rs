@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::layout::{Millis, Number, TIME_COUNT};
 use super::sequence::Range;
-use super::{IdError, IdsConfig, Wall};
+use super::{FirstUse, IdError, IdsConfig, Wall};
 use crate::register::{Register, Swap};
 use crate::{Error, Value};
 
@@ -18,6 +18,9 @@ const LOOKS_COUNT: usize = 64;
 
 /// How far in the future a number that was given back may begin and still be taken: clocks differ a little.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
+
+/// By how much wall clocks may differ, where it matters at all: for numbers whose key was lost.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(1);
 
 /// Nobody holds the number.
 const NOBODY: u64 = 0;
@@ -104,7 +107,7 @@ impl<W: Wall> Leaser<W> {
             }
         }
         for number in unknown {
-            let begins = self.now()?.after(self.config.unknown_wait);
+            let begins = self.now()?.after(self.unknown_wait());
             if let Some(mut held) = self.claim(number, None, begins.max(floor)).await? {
                 self.wait_until(begins).await;
                 return match self.renew(&mut held).await? {
@@ -202,6 +205,14 @@ impl<W: Wall> Leaser<W> {
             Err(error) => return Err(error.into()),
         };
         Ok(is_ours.then_some(Held { number, until, sent, holder, value: new }))
+    }
+
+    /// How long nothing is issued of a number of which nothing is known.
+    fn unknown_wait(&self) -> Duration {
+        match self.config.first_use {
+            FirstUse::Waits => self.config.lease + CLOCKS_DIFFER_MAX,
+            FirstUse::AtOnce => Duration::ZERO,
+        }
     }
 
     async fn wait_until(&self, begins: Millis) {

@@ -237,7 +237,7 @@ async fn a_number_that_was_given_back_is_taken_at_once_and_goes_on_behind_the_la
 async fn the_number_of_a_generator_that_died_is_free_when_its_range_is_over() {
     let store = Arc::default();
     let (dead, heir) = (Machine::of(&store, 1), Machine::of(&store, 2));
-    let config = IdsConfig { unknown_wait: Duration::ZERO, ..config() };
+    let config = IdsConfig { first_use: FirstUse::AtOnce, ..config() };
     let ids = dead.lease(&config).await.expect("a number");
     let last = ids.next().await.expect("an id");
     dead.process.pause();
@@ -259,7 +259,7 @@ async fn the_number_of_a_generator_that_died_is_free_when_its_range_is_over() {
 async fn without_the_cluster_ids_stop_before_the_lease_ends_and_come_back_with_it() {
     let store = Arc::default();
     let machine = Machine::of(&store, 1);
-    let config = IdsConfig { unknown_wait: Duration::ZERO, ..config() };
+    let config = IdsConfig { first_use: FirstUse::AtOnce, ..config() };
     let ids = machine.lease(&config).await.expect("a number");
     sleep(seconds(60)).await;
     let mut last = ids.next().await.expect("it was renewed");
@@ -282,7 +282,7 @@ async fn without_the_cluster_ids_stop_before_the_lease_ends_and_come_back_with_i
 async fn a_clock_that_goes_back_a_little_is_waited_for_and_one_that_goes_back_far_is_not() {
     let store = Arc::default();
     let machine = Machine::of(&store, 1);
-    let config = IdsConfig { unknown_wait: Duration::ZERO, ..config() };
+    let config = IdsConfig { first_use: FirstUse::AtOnce, ..config() };
     let ids = machine.lease(&config).await.expect("a number");
     let first = ids.next().await.expect("an id");
     machine.clock.step(-10);
@@ -319,7 +319,7 @@ async fn after_all_keys_were_lost_no_number_is_used_twice() {
 async fn a_full_millisecond_is_waited_for_without_spinning() {
     let store = Arc::default();
     let machine = Machine::of(&store, 1);
-    let config = IdsConfig { unknown_wait: Duration::ZERO, ..config() };
+    let config = IdsConfig { first_use: FirstUse::AtOnce, ..config() };
     let ids = machine.lease(&config).await.expect("a number");
     // The clock stands still unless somebody waits: whoever spins here never ends.
     let mut all = BTreeSet::new();
@@ -334,7 +334,7 @@ async fn a_full_millisecond_is_waited_for_without_spinning() {
 async fn history(seed: u64, plan: Vec<(u8, u16)>) {
     let store: Arc<Store> = Arc::default();
     let faults = Faults { refused: 20, request_lost: 50, reply_lost: 50, late: 50, way_ms_max: 40 };
-    let config = IdsConfig { unknown_wait: Duration::ZERO, ..config() };
+    let config = IdsConfig { first_use: FirstUse::AtOnce, ..config() };
     let mut machines = Vec::new();
     for number in 0..4 {
         let rate = 955 + 30 * number;

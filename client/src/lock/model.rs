@@ -156,6 +156,33 @@ async fn a_lock_whose_key_was_lost_is_noticed_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_came_late_counts_from_when_it_was_sent() {
+    let world = World::new();
+    let (process, one) = world.process(CALM, 1000, 1);
+    let (_, other) = world.process(CALM, 1000, 2);
+    let guard = one.lock(KEY, LEASE).await.expect("it is free");
+    world.granted(1, &guard);
+    let holder = || {
+        let state = State::decode(&world.store.read(KEY.as_bytes()).expect("it is there"));
+        state.expect("a lock").holder
+    };
+    let before = holder();
+    while holder() == before {
+        sleep(Duration::from_micros(100)).await;
+    }
+    process.pause();
+    let next = tokio::spawn(async move { other.lock(KEY, LEASE).await });
+    sleep(LEASE / 2).await;
+    // It is told now, and of nothing after that.
+    process.set_faults(Faults { request_lost: 1000, ..CALM });
+    process.resume();
+    while !next.is_finished() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    world.granted(2, &next.await.expect("no panic").expect("in the end"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_died_in_line_is_passed_over_and_who_gave_up_is_gone() {
     let world = World::new();
     let (_, one) = world.process(CALM, 1000, 1);
