@@ -47,23 +47,30 @@ impl KeyHash {
     }
 }
 
-/// Counters of changes by key hash, for any number of partitions. Keys that share a counter invalidate each
-/// other, so there should be a few times as many counters as copies.
+/// Counters of changes, by key hash and by slot, for any number of partitions. Keys that share a counter
+/// invalidate each other, so there should be a few times as many counters as copies.
+///
+/// All feeds that share them agree on what changed: where a slot goes from one feed to another, a mark that was
+/// given by the one is judged rightly by the other, provided that the slot was
+/// [invalidated](Feed::slot_invalidated) in between.
 #[derive(Debug)]
 pub struct Cells {
     changes: Box<[AtomicU64]>,
     shift: u32,
+    slot_changes: Box<[AtomicU64]>,
 }
 
 impl Cells {
     /// The largest number of counters, as a power of two: 512 MiB.
     pub const BITS_MAX: u32 = 26;
 
-    /// 2 to the power of `bits` counters of 8 bytes. `bits` is brought into `[1, 26]`.
+    /// 2 to the power of `bits` counters of 8 bytes, and one for each slot, 128 KiB in all. `bits` is brought
+    /// into `[1, 26]`.
     #[must_use]
     pub fn new(bits: u32) -> Self {
         let bits = bits.clamp(1, Self::BITS_MAX);
-        Self { changes: counters(1 << bits), shift: u64::BITS - bits }
+        let slot_changes = counters(usize::from(Slot::COUNT));
+        Self { changes: counters(1 << bits), shift: u64::BITS - bits, slot_changes }
     }
 
     /// The high bits: hash tables inside the stores of copies tend to use the low ones.
@@ -79,7 +86,6 @@ impl Cells {
 #[derive(Debug)]
 pub struct Feed {
     slots: SlotRange,
-    slot_changes: Box<[AtomicU64]>,
     cells: Arc<Cells>,
     serve_until: AtomicU64,
 }
@@ -108,8 +114,7 @@ impl Feed {
     /// Knows nothing yet, and lets nothing be served, of the partition with these slots.
     #[must_use]
     pub fn new(slots: SlotRange, cells: Arc<Cells>) -> Self {
-        let slot_changes = counters(usize::from(slots.len()));
-        Self { slots, slot_changes, cells, serve_until: AtomicU64::new(0) }
+        Self { slots, cells, serve_until: AtomicU64::new(0) }
     }
 
     /// Begins a load of a key, at the moment when it is about to be sent; `None` if the slot is not one of
@@ -167,7 +172,7 @@ impl Feed {
     /// Any key of a slot may have changed: ends all its copies and loads. Slots of other partitions are
     /// passed over.
     pub fn slot_invalidated(&self, slot: Slot) {
-        if let Some(changes) = self.slot_changes.get(self.at(slot)) {
+        if let Some(changes) = self.slot_counter(slot) {
             changes.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -177,8 +182,8 @@ impl Feed {
     /// What was proven stays: it is about questions that were sent before, and so is no more than the bound
     /// from any load that begins after.
     pub fn reset(&self) {
-        for changes in &self.slot_changes {
-            changes.fetch_add(1, Ordering::Relaxed);
+        for slot in self.slots.iter() {
+            self.slot_invalidated(slot);
         }
     }
 
@@ -188,14 +193,15 @@ impl Feed {
     }
 
     fn changes(&self, slot: Slot, cell: u32) -> Option<(u64, u64)> {
-        let of_slot = self.slot_changes.get(self.at(slot))?;
+        let of_slot = self.slot_counter(slot)?;
         let of_cell = self.cells.changes.get(cell as usize)?;
         Some((of_slot.load(Ordering::Relaxed), of_cell.load(Ordering::Relaxed)))
     }
 
-    /// The place of a slot among the counters; beyond them if it is not one of the partition.
-    fn at(&self, slot: Slot) -> usize {
-        usize::from(slot.number().wrapping_sub(self.slots.first().number()))
+    /// The counter of a slot; `None` if it is not one of this partition.
+    fn slot_counter(&self, slot: Slot) -> Option<&AtomicU64> {
+        let mine = self.slots.contains(slot);
+        mine.then(|| self.cells.slot_changes.get(usize::from(slot.number()))).flatten()
     }
 }
 
@@ -209,6 +215,12 @@ impl Ticket {
 }
 
 impl Mark {
+    /// The slot of the copy's key, which tells the feed that it is to be shown to.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
     /// When the copy expires; [`Moment::NEVER`] if it does not.
     #[must_use]
     pub fn expires(&self) -> Moment {

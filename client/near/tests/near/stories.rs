@@ -197,6 +197,22 @@ fn a_slot_of_another_partition_is_none_of_its_business() {
 }
 
 #[test]
+fn a_slot_that_goes_to_another_feed_takes_no_copies_with_it() {
+    let cells = Arc::new(Cells::new(4));
+    let feed = || Arc::new(Feed::new(SlotRange::ALL, Arc::clone(&cells)));
+    let (first, second) = (feed(), feed());
+    let mut follower = Follower::new(Arc::clone(&second), Duration::from_millis(200));
+    let mark = first.keep(first.begin(slot("k"), hash("k"), at(0)).unwrap(), None).unwrap();
+    assert_eq!(mark.slot(), slot("k"));
+    second.slot_invalidated(slot("k"));
+    let probe = follower.probe_sent(at(1));
+    follower.probe_answered(probe, Stamp::default(), Position::default());
+    let newer = second.keep(second.begin(slot("k"), hash("k"), at(2)).unwrap(), None).unwrap();
+    assert!(second.may_serve(&newer, at(3)));
+    assert!(second.is_dead(&mark, at(3)), "it was loaded from another");
+}
+
+#[test]
 fn a_change_is_told_once_to_those_who_read_the_key() {
     let mut leader = leader(roomy());
     let stream = leader.open(READER).unwrap();
