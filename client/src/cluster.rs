@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::command::{Effect, SetOptions};
 use crate::link::{Link, Sent};
+use crate::listen::{LineId, Listener};
 use crate::topology::{Address, Topology};
 use crate::{Command, Config, Error, Value};
 
@@ -40,12 +41,19 @@ pub struct Cluster {
 
 struct Shared {
     config: Arc<Config>,
+    listener: Option<Arc<dyn Listener>>,
     topology: RwLock<Topology>,
     links: Mutex<BTreeMap<Address, Arc<Link>>>,
     /// Told when the map may be wrong.
     doubted: Notify,
     /// Where the next request without a leader goes.
     turn: AtomicUsize,
+}
+
+/// An answer, and the connection that it came over.
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    pub(crate) line: LineId,
 }
 
 /// What an error of a node's means for the request.
@@ -76,8 +84,17 @@ impl Cluster {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn connect_with(config: Config) -> Result<Self, Error> {
+        Self::connect_listening(config, None).await
+    }
+
+    /// The same, with somebody who listens on all connections.
+    pub(crate) async fn connect_listening(
+        config: Config,
+        listener: Option<Arc<dyn Listener>>,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             config: Arc::new(config),
+            listener,
             topology: RwLock::new(Topology::empty()),
             links: Mutex::default(),
             doubted: Notify::new(),
@@ -95,7 +112,8 @@ impl Cluster {
     /// # Errors
     /// See [`Error`]: each says what happened to the world.
     pub async fn run(&self, command: Command) -> Result<Value, Error> {
-        self.shared.run(&command).await
+        let by = Instant::now() + self.shared.config.patience;
+        self.shared.run_until(&command, by).await.map(|answer| answer.value)
     }
 
     /// What a key has.
@@ -202,6 +220,17 @@ impl Cluster {
     /// Several commands at once: those for one node go to it together, and each has its own outcome.
     pub async fn run_many(&self, commands: Vec<Command>) -> Vec<Result<Value, Error>> {
         let by = Instant::now() + self.shared.config.patience;
+        let answers = self.answers(&commands, by).await;
+        answers.into_iter().map(|answer| answer.map(|answer| answer.value)).collect()
+    }
+
+    /// The same, by a moment, with the connections that the answers came over. Commands of one slot go over one
+    /// connection in their order, unless some are redirected.
+    pub(crate) async fn answers(
+        &self,
+        commands: &[Command],
+        by: Instant,
+    ) -> Vec<Result<Answer, Error>> {
         let mut groups = BTreeMap::<Option<Address>, Vec<usize>>::new();
         {
             let topology = self.shared.topology.read();
@@ -215,7 +244,7 @@ impl Cluster {
             let shared = &self.shared;
             async move { (positions, shared.run_together(node, &commands, by).await) }
         });
-        let mut outcomes: Vec<Option<Result<Value, Error>>> =
+        let mut outcomes: Vec<Option<Result<Answer, Error>>> =
             commands.iter().map(|_| None).collect();
         for (positions, answers) in join_all(sent).await {
             for (position, answer) in positions.into_iter().zip(answers) {
@@ -223,6 +252,32 @@ impl Cluster {
             }
         }
         outcomes.into_iter().map(|outcome| outcome.expect("each is in one group")).collect()
+    }
+
+    /// By when a request that begins now has to be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.config.patience
+    }
+
+    /// The nodes that lead slots, as far as this client was told.
+    pub(crate) fn nodes(&self) -> Vec<Address> {
+        self.shared.topology.read().nodes().to_vec()
+    }
+
+    /// The node that leads a slot, as far as this client was told.
+    pub(crate) fn leader(&self, slot: Slot) -> Option<Address> {
+        self.shared.topology.read().leader(slot).cloned()
+    }
+
+    /// Asks one node, whoever leads what, and nobody else.
+    pub(crate) async fn ask(&self, node: &Address, command: &Command, by: Instant) -> Sent<Value> {
+        self.shared.link(node).send(&command.words, by).await
+    }
+
+    /// Gives a connection up that answers nothing any more.
+    pub(crate) fn give_up(&self, node: &Address, line: LineId) {
+        self.shared.link(node).give_up(line);
+        self.shared.doubted.notify_one();
     }
 }
 
@@ -256,11 +311,7 @@ async fn keep_fresh(shared: Arc<Shared>, ended: CancellationToken) {
 }
 
 impl Shared {
-    async fn run(&self, command: &Command) -> Result<Value, Error> {
-        self.run_until(command, Instant::now() + self.config.patience).await
-    }
-
-    async fn run_until(&self, command: &Command, by: Instant) -> Result<Value, Error> {
+    async fn run_until(&self, command: &Command, by: Instant) -> Result<Answer, Error> {
         let mut to = self.node_for(command.slot, None);
         let (mut hops_count, mut asking) = (0, false);
         loop {
@@ -272,7 +323,7 @@ impl Shared {
                 Effect::Writes => by,
             };
             let reason = match self.send(&node, command, asking, until).await {
-                Sent::Answered(Value::Error(code, text)) => {
+                Sent::Answered(Value::Error(code, text), _) => {
                     let reason = format!("{node:?}: {code} {text}");
                     match self.judge(&node, code, text) {
                         Verdict::Final(error) => return Err(error),
@@ -291,7 +342,7 @@ impl Shared {
                     }
                     reason
                 }
-                Sent::Answered(value) => return Ok(value),
+                Sent::Answered(value, line) => return Ok(Answer { value, line }),
                 Sent::Lost(reason) if command.effect == Effect::Writes => {
                     self.doubted.notify_one();
                     return Err(Error::InDoubt(reason));
@@ -318,7 +369,7 @@ impl Shared {
         node: Option<Address>,
         commands: &[&Command],
         by: Instant,
-    ) -> Vec<Result<Value, Error>> {
+    ) -> Vec<Result<Answer, Error>> {
         let alone = |command| self.run_until(command, by);
         let (Some(node), true) = (node, commands.len() > 1) else {
             return join_all(commands.iter().copied().map(alone)).await;
@@ -327,9 +378,12 @@ impl Shared {
         for command in commands {
             pipeline.add_command(command.words.clone());
         }
-        let answers = match self.link(&node).send_all(&pipeline, by).await {
-            Sent::Answered(answers) if answers.len() == commands.len() => answers,
-            Sent::Answered(_) | Sent::Lost(_) => {
+        let only_reads = commands.iter().all(|command| command.effect == Effect::Reads);
+        let until =
+            if only_reads { by.min(Instant::now() + self.config.read_patience) } else { by };
+        let (answers, line) = match self.link(&node).send_all(&pipeline, until).await {
+            Sent::Answered(answers, line) if answers.len() == commands.len() => (answers, line),
+            Sent::Answered(..) | Sent::Lost(_) => {
                 self.doubted.notify_one();
                 let node = &node;
                 let again = commands.iter().map(|&command| async move {
@@ -355,7 +409,7 @@ impl Shared {
                             alone(command).await
                         }
                     },
-                    value => Ok(value),
+                    value => Ok(Answer { value, line }),
                 }
             }
         });
@@ -376,8 +430,8 @@ impl Shared {
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("ASKING").add_command(command.words.clone());
         match link.send_all(&pipeline, by).await {
-            Sent::Answered(mut answers) => match answers.pop() {
-                Some(answer) => Sent::Answered(answer),
+            Sent::Answered(mut answers, line) => match answers.pop() {
+                Some(answer) => Sent::Answered(answer, line),
                 None => Sent::Lost(format!("{node:?}: no answer")),
             },
             Sent::Unsent(reason) => Sent::Unsent(reason),
@@ -426,7 +480,10 @@ impl Shared {
 
     fn link(&self, node: &Address) -> Arc<Link> {
         let mut links = self.links.lock();
-        let new = || Arc::new(Link::new(node.clone(), Arc::clone(&self.config)));
+        let new = || {
+            let listener = self.listener.clone();
+            Arc::new(Link::new(node.clone(), Arc::clone(&self.config), listener))
+        };
         Arc::clone(links.entry(node.clone()).or_insert_with(new))
     }
 
@@ -456,12 +513,12 @@ impl Shared {
         let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
         let by = Instant::now() + self.config.read_patience;
         match self.link(node).send(&command, by).await {
-            Sent::Answered(Value::Error(code, text)) if code == "ERR" => {
+            Sent::Answered(Value::Error(code, text), _) if code == "ERR" => {
                 debug!(?node, text, "this server is no cluster");
                 Ok(Topology::of_one(node.clone()))
             }
-            Sent::Answered(Value::Error(code, text)) => Err(Error::Refused { code, text }),
-            Sent::Answered(reply) => Topology::of_slots(node, &reply),
+            Sent::Answered(Value::Error(code, text), _) => Err(Error::Refused { code, text }),
+            Sent::Answered(reply, _) => Topology::of_slots(node, &reply),
             Sent::Unsent(reason) | Sent::Lost(reason) => Err(Error::NotDone(reason)),
         }
     }

@@ -10,9 +10,20 @@ use tokio::sync::broadcast;
 
 use crate::Error;
 
+mod config;
+pub mod hoard;
 pub mod near;
+mod pulse;
+pub mod redis;
+#[cfg(feature = "suite")]
+pub mod suite;
+mod waiters;
+mod watch;
 
+pub use config::LevelConfig;
+pub use hoard::HoardLevel;
 pub use near::{Cached, Held, Kept, Near, NearLevel};
+pub use redis::RedisLevel;
 
 /// What several processes share: a cluster of ours, any server that speaks Redis' protocol, or your own.
 ///
@@ -98,6 +109,9 @@ pub trait ClusterLevel: Send + Sync + 'static {
     fn changes(&self) -> broadcast::Receiver<Change>;
 }
 
+/// The longest lease, which our nodes give.
+const LEASE_MAX: Duration = Duration::from_secs(600);
+
 /// What is asked for besides the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -105,7 +119,7 @@ pub enum Ask {
     Peek,
     /// On a miss, the right to load, unless another has it.
     Lease {
-        /// How long a load may take before another may try.
+        /// How long a load may take before another may try. At most ten minutes; longer is taken for that.
         lasts: Duration,
         /// Whether a value past its soft deadline will do, for whoever cannot load it.
         stale: bool,

@@ -29,6 +29,7 @@ mod error;
 pub mod ids;
 pub mod level;
 mod link;
+mod listen;
 pub mod lock;
 #[cfg(feature = "peer")]
 pub mod peer;

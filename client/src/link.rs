@@ -1,7 +1,7 @@
 //! One node: a connection that many requests share, opened anew when it is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -9,8 +9,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
+use crate::listen::{LineId, Listener, heard};
 use crate::topology::Address;
 use crate::{Config, Value};
 
@@ -18,13 +19,17 @@ use crate::{Config, Value};
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How long a connection may answer nothing, while something is waited for, until another is opened. A host that lost
+/// its power, or a network that loses everything, does not say so.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// Requests that wait in line for a connection's turn to write. More only wait in their own tasks.
 const QUEUE_COUNT_MAX: usize = 1024;
 
 /// What became of a request.
 pub(crate) enum Sent<T> {
-    /// It was answered.
-    Answered(T),
+    /// It was answered, over this connection.
+    Answered(T, LineId),
     /// It never left this process.
     Unsent(String),
     /// It may have arrived.
@@ -35,6 +40,7 @@ pub(crate) enum Sent<T> {
 pub(crate) struct Link {
     address: Address,
     config: Arc<Config>,
+    listener: Option<Arc<dyn Listener>>,
     live: RwLock<Option<Live>>,
     /// Whoever holds it opens a connection; others wait for that.
     opening: Mutex<Attempts>,
@@ -50,12 +56,32 @@ struct Attempts {
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
+    line: LineId,
     lost: Arc<AtomicBool>,
+    answered_count: Arc<AtomicU64>,
+}
+
+/// A request is about to be sent.
+struct Asked {
+    at: Instant,
+    /// What the connection had answered before.
+    answered_count: u64,
 }
 
 impl Link {
-    pub(crate) fn new(address: Address, config: Arc<Config>) -> Self {
-        Self { address, config, live: RwLock::default(), opening: Mutex::default() }
+    pub(crate) fn new(
+        address: Address,
+        config: Arc<Config>,
+        listener: Option<Arc<dyn Listener>>,
+    ) -> Self {
+        Self { address, config, listener, live: RwLock::default(), opening: Mutex::default() }
+    }
+
+    /// Gives a connection up that answers nothing any more. The next request opens another.
+    pub(crate) fn give_up(&self, line: LineId) {
+        if let Some(live) = self.live.read().as_ref().filter(|live| live.line == line) {
+            self.lose(live);
+        }
     }
 
     /// Sends one command.
@@ -64,8 +90,9 @@ impl Link {
             Ok(live) => live,
             Err(reason) => return Sent::Unsent(reason),
         };
+        let asked = live.asked();
         let answered = timeout_at(by, live.connection.send_packed_command(command)).await;
-        self.became(&live, answered, Value::of)
+        self.became(&live, &asked, answered, Value::of)
     }
 
     /// Sends several commands at once; each has its answer.
@@ -78,27 +105,44 @@ impl Link {
             Ok(live) => live,
             Err(reason) => return Sent::Unsent(reason),
         };
+        let asked = live.asked();
         let sent = live.connection.send_packed_commands(commands, 0, commands.len());
         let answered = timeout_at(by, sent).await;
-        self.became(&live, answered, |values| values.into_iter().map(Value::of).collect())
+        self.became(&live, &asked, answered, |values| values.into_iter().map(Value::of).collect())
     }
 
     fn became<A, B: FromError>(
         &self,
         live: &Live,
+        asked: &Asked,
         answered: Result<Result<A, RedisError>, tokio::time::error::Elapsed>,
         of: impl FnOnce(A) -> B,
     ) -> Sent<B> {
+        if answered.is_ok() {
+            live.answered_count.fetch_add(1, Ordering::Relaxed);
+        }
         match answered {
-            Ok(Ok(answer)) => Sent::Answered(of(answer)),
+            Ok(Ok(answer)) => Sent::Answered(of(answer), live.line),
             Ok(Err(error)) => match error.code().and_then(|code| B::error(code, &error)) {
-                Some(answer) => Sent::Answered(answer),
+                Some(answer) => Sent::Answered(answer, live.line),
                 None => {
-                    live.lost.store(true, Ordering::Release);
+                    self.lose(live);
                     Sent::Lost(format!("{:?}: {error}", self.address))
                 }
             },
-            Err(_) => Sent::Lost(format!("{:?}: no reply in time", self.address)),
+            Err(_) => {
+                if live.is_silent_since(asked) {
+                    self.lose(live);
+                }
+                Sent::Lost(format!("{:?}: no reply in time", self.address))
+            }
+        }
+    }
+
+    fn lose(&self, live: &Live) {
+        live.lost.store(true, Ordering::Release);
+        if let Some(listener) = &self.listener {
+            listener.lost(live.line);
         }
     }
 
@@ -154,20 +198,66 @@ impl Link {
             info = info.set_password(password);
         }
         // The deadlines are ours.
-        let settings = AsyncConnectionConfig::new()
+        let mut settings = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(None)
             .set_pipeline_buffer_size(QUEUE_COUNT_MAX);
+        let line = LineId::next();
+        if let Some(listener) = &self.listener {
+            settings = settings.set_push_sender(heard(Arc::clone(listener)));
+        }
         let opened = MultiplexedConnection::new_with_config(&info, stream, settings).await;
         let (connection, driver) = opened.map_err(|error| error.to_string())?;
-        let lost = Arc::new(AtomicBool::new(false));
-        let is_lost = Arc::clone(&lost);
+        let mut live =
+            Live { connection, line, lost: Arc::default(), answered_count: Arc::default() };
+        let (is_lost, listener) = (Arc::clone(&live.lost), self.listener.clone());
         // Ends with its connection, or when nobody has a handle to it any more.
         tokio::spawn(async move {
             driver.await;
             is_lost.store(true, Ordering::Release);
+            if let Some(listener) = listener {
+                listener.lost(line);
+            }
         });
-        Ok(Live { connection, lost })
+        self.begin_to_listen(&mut live).await?;
+        Ok(live)
+    }
+
+    /// Lets the server track what is read over a connection that nobody else knows of yet.
+    ///
+    /// # Errors
+    /// The connection is lost. That the server does not track is none: it serves all the same.
+    async fn begin_to_listen(&self, live: &mut Live) -> Result<(), String> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        let mut track = redis::cmd("CLIENT");
+        track.arg("TRACKING").arg("ON");
+        let refused = match live.connection.send_packed_command(&track).await {
+            Ok(redis::Value::ServerError(error)) => Some(error.code().to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.code().ok_or_else(|| error.to_string())?.to_owned()),
+        };
+        if let Some(code) = refused {
+            warn!(address = ?self.address, code, "a server does not track what is read: no copies are kept");
+            return Ok(());
+        }
+        listener.opened(&self.address, live.line);
+        // Whichever of the two comes last is heard: the loss, or that it was opened.
+        if live.lost.load(Ordering::Acquire) {
+            listener.lost(live.line);
+        }
+        Ok(())
+    }
+}
+
+impl Live {
+    fn asked(&self) -> Asked {
+        Asked { at: Instant::now(), answered_count: self.answered_count.load(Ordering::Relaxed) }
+    }
+
+    /// Whether it has answered nothing at all since then, for long.
+    fn is_silent_since(&self, asked: &Asked) -> bool {
+        asked.at.elapsed() >= SILENT
+            && self.answered_count.load(Ordering::Relaxed) == asked.answered_count
     }
 }
 
