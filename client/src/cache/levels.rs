@@ -35,6 +35,9 @@ pub(crate) type Copy<V> = Held<V>;
 /// About how many bytes a copy takes besides its key and its value.
 const COPY_BYTES: usize = 64;
 
+/// How long a write may take before it is in doubt. Longer than levels take that keep their own deadlines.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How many bytes a copy of a value takes.
 pub(crate) type Weigh<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
 
@@ -265,6 +268,15 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         answer.unwrap_or_else(|_| Err(Error::InDoubt(format!("no answer in {limit:?}"))))
     }
 
+    /// What came of a write. The level has its own deadline; this one is for what does not keep it.
+    pub(crate) async fn written<T>(
+        &self,
+        write: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answer = timeout(WRITE_TIMEOUT, write).await;
+        answer.unwrap_or_else(|_| Err(Error::InDoubt(format!("no answer in {WRITE_TIMEOUT:?}"))))
+    }
+
     fn lease(&self) -> Ask {
         Ask::Lease { lasts: self.settings.lease(), stale: true }
     }
@@ -393,7 +405,8 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
             self.forget(key);
             return Ok(there.is_some_and(|copy| copy.value.is_some()));
         };
-        let removed = shared.level.remove(&self.prefix.name(key)).await;
+        let name = self.prefix.name(key);
+        let removed = self.written(shared.level.remove(&name)).await;
         self.forget(key);
         removed
     }

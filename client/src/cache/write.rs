@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::error::WriteError;
@@ -87,7 +88,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
                 entries.push((name, entry(Content::Value(bytes), times, &life)));
             }));
         }
-        let mut set = shared.level.set_many(&entries).await.into_iter();
+        let all = shared.level.set_many(&entries).map(Ok);
+        let set = self.levels().written(all).await;
+        let mut set = set.unwrap_or_else(|error| vec![Err(error); entries.len()]).into_iter();
         for ((key, _), outcome) in pairs.iter().zip(&mut outcomes) {
             if outcome.is_err() {
                 continue;
@@ -128,7 +131,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub async fn invalidate_tag(&self, tag: impl Into<Bytes>) -> Result<(), Error> {
         let tags = [tag.into()];
         if let Some(shared) = &self.levels().cluster {
-            let done = shared.level.invalidate_tags(&tags).await;
+            let done = self.levels().written(shared.level.invalidate_tags(&tags)).await;
             // Which copies carry the tag is known to the cluster level only, and it is about to tell. Until it has,
             // this process would not see its own invalidation.
             self.levels().underway.change_all();
@@ -279,7 +282,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ) -> Result<bool, WriteError> {
         let content = Content::Value(shared.format.encode(value)?);
         let entry = entry(content, self.levels().times(Some(value), life), life);
-        let set = shared.level.set(&self.levels().prefix.name(key), &entry, when).await;
+        let name = self.levels().prefix.name(key);
+        let set = self.levels().written(shared.level.set(&name, &entry, when)).await;
         self.levels().forget(key);
         Ok(set?)
     }

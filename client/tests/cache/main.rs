@@ -8,6 +8,7 @@ mod near;
 mod random;
 mod refresh;
 mod source;
+mod threads;
 mod trouble;
 mod world;
 mod writes;

@@ -178,3 +178,16 @@ async fn a_stream_that_broke_brings_no_old_value_back() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_gets_no_answer_is_in_doubt_after_a_while() {
+    let world = World::new();
+    let process = world.process();
+    process.link.faults.hangs.store(true, Ordering::Relaxed);
+    let cache = process.cache.cache();
+    assert!(matches!(cache.set(&1, 1).await, Err(WriteError::Cluster(Error::InDoubt(_)))));
+    assert!(matches!(cache.remove(&1).await, Err(Error::InDoubt(_))));
+    assert!(matches!(cache.invalidate_tag("tag").await, Err(Error::InDoubt(_))));
+    let set = cache.set_many(vec![(1, 1)]).await;
+    assert!(matches!(set[0], Err(WriteError::Cluster(Error::InDoubt(_)))));
+}
