@@ -1,7 +1,7 @@
 //! What a hit in the near cache costs, with the proof that it is fresh, beside a bare `get` of the caches behind it;
 //! and which of them has to load least.
 //!
-//! `cargo bench -p scatterhoard-client --bench near` prints hit ratios first, then times. Those of two threads are per
+//! `cargo bench -p scatterhoard-client --bench near` prints ratios of times, times, and hit ratios. Those of two threads are per
 //! operation in all: half of what one thread takes, if they do not slow each other down.
 
 #[path = "../tests/near/judge.rs"]
@@ -27,41 +27,99 @@ type Value = [u8; 100];
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    if !std::env::args().any(|it| it == "--test") {
+    let contest = Contest::new();
+    let contestants = contest.contestants();
+    let is_test = std::env::args().any(|it| it == "--test");
+    if !is_test {
+        print_ratios(&contestants);
+    }
+    for (name, once) in contestants {
+        measure(&mut criterion, name, &*once);
+    }
+    criterion.final_summary();
+    if !is_test {
         hit_ratios();
     }
-    hits(&mut criterion);
-    criterion.final_summary();
 }
 
-fn hits(criterion: &mut Criterion) {
-    let moka = moka::sync::Cache::builder().max_capacity(BYTES_MAX).weigher(|_: &String, _| 300);
-    let moka = moka.build();
-    let quick = quick_cache::sync::Cache::<String, Arc<Value>>::new(200_000);
-    moka.insert(KEY.to_owned(), Arc::new([7; 100]));
-    quick.insert(KEY.to_owned(), Arc::new([7; 100]));
-    let key = KEY.to_owned();
-    measure(criterion, "a bare get of moka", &|| drop(black_box(moka.get(black_box(&key)))));
-    measure(criterion, "a bare get of quick_cache", &|| {
-        drop(black_box(quick.get(black_box(&key))));
-    });
-    measure(criterion, "a look at the clock", &|| {
-        black_box(Clock::new().now());
-    });
+type Contestant<'a> = (&'static str, Box<dyn Fn() + Sync + 'a>);
 
-    let near_moka = near(Moka::with_bytes_max(BYTES_MAX));
-    let near_quick = near(Quick::with_bytes_max(BYTES_MAX));
-    let front_moka = near(Fronted::new(Moka::with_bytes_max(BYTES_MAX), BYTES_MAX / 64));
-    let front_quick = near(Fronted::new(Quick::with_bytes_max(BYTES_MAX), BYTES_MAX / 64));
-    measure(criterion, "a hit over moka", &|| hit(&near_moka, &key));
-    measure(criterion, "a hit over quick_cache", &|| hit(&near_quick, &key));
-    measure(criterion, "a hit over moka with fronts", &|| hit(&front_moka, &key));
-    measure(criterion, "a hit over quick_cache with fronts", &|| hit(&front_quick, &key));
-    let stats = Stats::of("article");
-    measure(criterion, "a hit over moka with fronts, counted", &|| {
-        hit(&front_moka, &key);
-        stats.hit_near();
-    });
+struct Contest {
+    key: String,
+    moka: moka::sync::Cache<String, Arc<Value>>,
+    quick: quick_cache::sync::Cache<String, Arc<Value>>,
+    near: [Near<String, Value>; 4],
+    stats: Stats,
+}
+
+impl Contest {
+    fn new() -> Self {
+        let weigher = |_: &String, _: &Arc<Value>| 300;
+        let moka = moka::sync::Cache::builder().max_capacity(BYTES_MAX).weigher(weigher).build();
+        moka.insert(KEY.to_owned(), Arc::new([7; 100]));
+        let quick = quick_cache::sync::Cache::new(200_000);
+        quick.insert(KEY.to_owned(), Arc::new([7; 100]));
+        let near = [
+            near(Moka::with_bytes_max(BYTES_MAX)),
+            near(Quick::with_bytes_max(BYTES_MAX)),
+            near(Fronted::new(Moka::with_bytes_max(BYTES_MAX), BYTES_MAX / 64)),
+            near(Fronted::new(Quick::with_bytes_max(BYTES_MAX), BYTES_MAX / 64)),
+        ];
+        Self { key: KEY.to_owned(), moka, quick, near, stats: Stats::of("article") }
+    }
+
+    /// The first is what the others are compared with.
+    fn contestants(&self) -> Vec<Contestant<'_>> {
+        let Self { key, moka, quick, near: [over_moka, over_quick, fronts, quick_fronts], stats } =
+            self;
+        vec![
+            ("a bare get of moka", Box::new(|| drop(black_box(moka.get(black_box(key)))))),
+            ("a bare get of quick_cache", Box::new(|| drop(black_box(quick.get(black_box(key)))))),
+            (
+                "a look at the clock",
+                Box::new(|| {
+                    black_box(Clock::new().now());
+                }),
+            ),
+            ("a hit over moka", Box::new(|| hit(over_moka, key))),
+            ("a hit over quick_cache", Box::new(|| hit(over_quick, key))),
+            ("a hit over moka with fronts", Box::new(|| hit(fronts, key))),
+            ("a hit over quick_cache with fronts", Box::new(|| hit(quick_fronts, key))),
+            (
+                "a hit over quick_cache with fronts, counted",
+                Box::new(|| {
+                    hit(quick_fronts, key);
+                    stats.hit_near();
+                }),
+            ),
+        ]
+    }
+}
+
+/// All of them in turn on one thread, in runs so short that most are not interrupted: on a busy machine too, the
+/// medians of these can be compared with each other.
+fn print_ratios(contestants: &[Contestant<'_>]) {
+    const RUNS_COUNT: usize = 3000;
+    const RUN_COUNT: u32 = 500;
+    let mut nanos = vec![Vec::with_capacity(RUNS_COUNT); contestants.len()];
+    for _ in 0..RUNS_COUNT {
+        for (nanos, (_, once)) in nanos.iter_mut().zip(contestants) {
+            let began = Instant::now();
+            (0..RUN_COUNT).for_each(|_| once());
+            nanos.push(began.elapsed().as_nanos() as f64 / f64::from(RUN_COUNT));
+        }
+    }
+    let medians: Vec<_> = nanos
+        .iter_mut()
+        .map(|nanos| {
+            nanos.sort_by(f64::total_cmp);
+            nanos[nanos.len() / 2]
+        })
+        .collect();
+    println!("medians of {RUNS_COUNT} short runs on one thread, and their ratios to the first");
+    for ((name, _), median) in contestants.iter().zip(&medians) {
+        println!("  {median:6.1} ns, {:.2}: {name}", median / medians[0]);
+    }
 }
 
 fn near(level: impl NearLevel<String, Value>) -> Near<String, Value> {
@@ -105,7 +163,7 @@ fn measure(criterion: &mut Criterion, name: &str, once: &(dyn Fn() + Sync)) {
 fn hit_ratios() {
     const KEYS_COUNT: usize = 200_000;
     println!(
-        "hit ratios, of {KEYS_COUNT} keys of 100 to 1500 bytes, 2,000,000 reads, after as many to warm up"
+        "hit ratios, of {KEYS_COUNT} keys of 100 to 1500 bytes, 500,000 reads, after as many to warm up"
     );
     for exponent in [0.7, 0.9, 1.1] {
         let keys = Zipf::new(KEYS_COUNT, exponent);
@@ -125,7 +183,7 @@ fn hit_ratios() {
 }
 
 fn hit_ratio(level: &dyn NearLevel<u64, ()>, keys: &Zipf) -> f64 {
-    const READS_COUNT: u64 = 2_000_000;
+    const READS_COUNT: u64 = 500_000;
     let (mut chance, mut hits_count) = (Chance(7), 0);
     for read in 0..2 * READS_COUNT {
         let key = keys.pick(&mut chance);

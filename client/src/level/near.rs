@@ -1,4 +1,16 @@
 //! Copies in this process.
+//!
+//! A [`NearLevel`] keeps them; [`Near`] reads it, and shows what may be served. [`Moka`] and [`Quick`] keep copies
+//! that all threads share, [`Fronted`] puts the hottest of them before each thread. Medians of short runs on one
+//! thread, of a hit on one hot key with its proof of freshness, on a machine where a bare `get` of moka took 135 ns
+//! and a look at the clock 30 (`benches/near.rs` has them for yours, and how many of Zipf's reads are hits):
+//!
+//! | level | a hit | allocates |
+//! |---|---|---|
+//! | [`Moka`] | 177 ns | as moka does: about once in 125 hits |
+//! | [`Quick`] | 75 ns | never |
+//! | [`Fronted`] [`Moka`] | 67 ns | once in 4000 hits |
+//! | [`Fronted`] [`Quick`] | 64 ns | never |
 
 use std::sync::Arc;
 use std::time::Duration;
