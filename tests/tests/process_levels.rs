@@ -88,10 +88,11 @@ fn runtime() -> Runtime {
 async fn pair(cluster: &Cluster) -> Pair {
     let addresses = cluster.listens().into_iter().map(|address| address.to_string());
     let config = LevelConfig::new(addresses).bound(BOUND);
-    let level = async || -> Arc<dyn ClusterLevel> {
-        Arc::new(HoardLevel::connect(config.clone()).await.expect("the cluster is up"))
-    };
-    Pair { ours: level().await, theirs: level().await, bound: BOUND }
+    Pair { ours: level(&config).await, theirs: level(&config).await, bound: BOUND }
+}
+
+async fn level(config: &LevelConfig) -> Arc<dyn ClusterLevel> {
+    Arc::new(HoardLevel::connect(config.clone()).await.expect("the cluster is up"))
 }
 
 fn key(number: usize) -> String {
