@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`Moka`] | 177 ns | as moka does: about once in 125 hits |
 //! | [`Quick`] | 75 ns | never |
-//! | [`Fronted`] [`Moka`] | 67 ns | once in 4000 hits |
+//! | [`Fronted`] [`Moka`] | 67 ns | seldom |
 //! | [`Fronted`] [`Quick`] | 64 ns | never |
 
 use std::sync::Arc;

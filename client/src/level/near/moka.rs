@@ -12,7 +12,7 @@ use parking_lot::ReentrantMutex;
 
 use super::{Evicted, Held, Holds, Kept, NearLevel};
 
-/// The near level by default: least is loaded anew with it when it is full.
+/// The near level by default, behind a front for each thread.
 ///
 /// ```
 /// use scatterhoard_client::level::near::{Moka, suite};

@@ -195,6 +195,38 @@ fn who_leaves_is_freed_of_everywhere() {
 }
 
 #[test]
+fn tags_and_prefixes_are_told_as_the_keys_that_they_concern() {
+    let mut table = table();
+    let reader = add(&mut table, reads());
+    let all = add(&mut table, broadcast(&[""]));
+    let [one, other] = [b"one", b"two"].map(|name| Tag::of(name));
+    table.register((HERE, reader.id), b"a", None, &[one]);
+    table.register((HERE, reader.id), b"b", None, &[other, one]);
+    table.register((HERE, reader.id), b"c", None, &[other]);
+    table.register((HERE, reader.id), b"plain", None, &[]);
+    table.register((THERE, reader.id), b"d", None, &[one]);
+    assert_eq!(table.tally().keys_count, 5);
+
+    table.change_tagged(HERE, one);
+    assert_eq!((heard(&reader.own), heard(&all.own)), ("a b".to_owned(), "all".to_owned()));
+    table.change_tagged(HERE, one);
+    assert_eq!(heard(&reader.own), "", "each is told once");
+    table.register((HERE, reader.id), b"b", None, &[]);
+    table.change_tagged(HERE, other);
+    assert_eq!(heard(&reader.own), "c", "what is read anew has the tags that it has then");
+
+    table.register((HERE, reader.id), b"player", None, &[one]);
+    table.change_prefixed(HERE, b"pla");
+    assert_eq!(heard(&reader.own), "plain player");
+    table.change_tagged(THERE, one);
+    assert_eq!(heard(&reader.own), "d");
+    table.change(HERE, b"b", None);
+    assert_eq!(heard(&reader.own), "b");
+    table.remove(all.id);
+    assert_eq!(table.tally(), Tally { trackers_count: 1, ..Tally::default() });
+}
+
+#[test]
 fn a_redirection_that_leads_nowhere_is_told() {
     let mut table = table();
     let target = outbox();
