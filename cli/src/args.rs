@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use scatterhoard_node::AnyKeyReads;
 use scatterhoard_prove::args::ProveArgs;
 use serde::{Deserialize, Deserializer, de};
 
@@ -206,6 +207,12 @@ pub(crate) struct NodeSettings {
     #[serde(deserialize_with = "written")]
     pub(crate) max_value: Option<Bytes>,
 
+    /// Memory for copies of keys that other nodes lead, beside --maxmemory; used for clients that take
+    /// copies alone. 0: none are kept [default: 64mb]
+    #[arg(long, env = "HOARD_NEAR_CACHE_BYTES", value_name = "SIZE", help_heading = MEMORY)]
+    #[serde(deserialize_with = "written")]
+    pub(crate) near_cache_bytes: Option<Bytes>,
+
     /// Not in this release: keys live in memory, in several copies. Naming a directory is an error, so
     /// that nobody relies on one
     #[arg(long, env = "HOARD_DATA_DIR", value_name = "DIR", help_heading = MEMORY)]
@@ -230,6 +237,18 @@ pub(crate) struct NodeSettings {
     #[arg(long, env = "HOARD_WRITE_TIMEOUT", value_name = "TIME", help_heading = CLIENTS)]
     #[serde(deserialize_with = "written")]
     pub(crate) write_timeout: Option<Span>,
+
+    /// How --any-key answers GET and MGET of keys that other nodes lead: leader (the leader is asked, and
+    /// reads are linearizable) or near (from copies, which may be old by --near-max-staleness). A client
+    /// chooses for itself with CLIENT NEAR ON or OFF [default: leader]
+    #[arg(long, env = "HOARD_ANY_KEY_READS", value_name = "leader|near", help_heading = CLIENTS)]
+    #[serde(deserialize_with = "written")]
+    pub(crate) any_key_reads: Option<Reads>,
+
+    /// How old a copy may be that is served, whatever is lost between nodes, 20ms to 60s [default: 200ms]
+    #[arg(long, env = "HOARD_NEAR_MAX_STALENESS", value_name = "TIME", help_heading = CLIENTS)]
+    #[serde(deserialize_with = "written")]
+    pub(crate) near_max_staleness: Option<Span>,
 
     /// Threads that serve, 1 to 256. One costs 20 to 30 % less CPU per command than two, since nothing
     /// crosses threads and batches grow; to use more cores, first run more nodes [default: 1]
@@ -359,6 +378,22 @@ impl FromStr for Eviction {
             let names = scatterhoard_store::Policy::ALL.map(scatterhoard_store::Policy::name);
             format!("expected one of {}", names.join(", "))
         })
+    }
+}
+
+/// How the any-key port answers reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reads(pub(crate) AnyKeyReads);
+
+impl FromStr for Reads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "leader" => Ok(Self(AnyKeyReads::Leader)),
+            "near" => Ok(Self(AnyKeyReads::Near)),
+            _ => Err("expected leader or near".to_owned()),
+        }
     }
 }
 

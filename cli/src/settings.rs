@@ -56,6 +56,8 @@ pub(crate) enum SettingsError {
     MinReplicas { minimum: u8, replicas: u8 },
     #[error("--max-value {0} is not between 1kb and 512mb")]
     MaxValue(Bytes),
+    #[error("--near-max-staleness {0:?} is not between 20ms and 60s")]
+    NearMaxStaleness(Duration),
     #[error("--write-timeout is 0: every write would be in doubt")]
     WriteTimeout,
     #[error(
@@ -91,6 +93,7 @@ impl SettingsError {
             | Self::AdvertiseUnspecified { .. }
             | Self::MinReplicas { .. }
             | Self::MaxValue(_)
+            | Self::NearMaxStaleness(_)
             | Self::WriteTimeout
             | Self::ReplaceAfterShort(_)
             | Self::ReplaceAfterLong
@@ -170,10 +173,13 @@ impl NodeSettings {
             maxmemory: self.maxmemory.or(under.maxmemory),
             maxmemory_policy: self.maxmemory_policy.or(under.maxmemory_policy),
             max_value: self.max_value.or(under.max_value),
+            near_cache_bytes: self.near_cache_bytes.or(under.near_cache_bytes),
             data_dir: self.data_dir.or(under.data_dir),
             requirepass: self.requirepass.or(under.requirepass),
             max_clients: self.max_clients.or(under.max_clients),
             write_timeout: self.write_timeout.or(under.write_timeout),
+            any_key_reads: self.any_key_reads.or(under.any_key_reads),
+            near_max_staleness: self.near_max_staleness.or(under.near_max_staleness),
             threads: self.threads.or(under.threads),
             log: self.log.or(under.log),
         }
@@ -213,6 +219,9 @@ pub(crate) fn config(settings: NodeSettings) -> Result<Config, SettingsError> {
         requirepass: settings.requirepass.filter(|password| !password.is_empty()),
         secret: settings.secret_file.map(secret).transpose()?,
         log_bytes_max: default.log_bytes_max,
+        near_cache_bytes: settings.near_cache_bytes.map_or(default.near_cache_bytes, |it| it.0),
+        near_staleness_max: span(settings.near_max_staleness, default.near_staleness_max),
+        any_key_reads: settings.any_key_reads.map_or(default.any_key_reads, |it| it.0),
         write_timeout: span(settings.write_timeout, default.write_timeout),
         leave_timeout: span(settings.leave_timeout, default.leave_timeout),
     })
@@ -236,6 +245,11 @@ fn refuse(settings: &NodeSettings) -> Result<(), SettingsError> {
     }
     if settings.write_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
         return Err(SettingsError::WriteTimeout);
+    }
+    if let Some(Span(time)) = settings.near_max_staleness
+        && !Config::near_staleness_bounds().contains(&time)
+    {
+        return Err(SettingsError::NearMaxStaleness(time));
     }
     if let Some(Span(time)) = settings.replace_after {
         let bounds = Config::replace_after_bounds();

@@ -20,6 +20,7 @@ use tracing::{error, info};
 use crate::clock::PartitionClock;
 use crate::core::Core;
 use crate::machine::StoreMachine;
+use crate::near::Bureau;
 use crate::partition::Partition;
 use crate::{proposer, reseat};
 
@@ -246,6 +247,7 @@ pub(crate) async fn open_partition(
     let remains = remains.map(|store| store.of_generation(log));
     let store = Arc::new(Mutex::new(remains.unwrap_or_else(empty)));
     let clock = Arc::new(PartitionClock::new(Instant::now(), UnixMillis::new(0)));
+    let bureau = Arc::new(Bureau::new(core, replica, generation, seed));
     let machine = Arc::new(StoreMachine {
         replica,
         store: Arc::clone(&store),
@@ -254,6 +256,7 @@ pub(crate) async fn open_partition(
         wall: core.wall.clone(),
         stats: Arc::clone(&core.stats),
         tracking: Arc::clone(&core.tracking),
+        bureau: Arc::clone(&bureau),
         empty: Box::new(empty),
     });
     let spec = spec_of(core, table, GroupId::Partition(id), generation, replica);
@@ -266,6 +269,7 @@ pub(crate) async fn open_partition(
         Arc::clone(&group),
         store,
         clock,
+        bureau,
         usize::from(table.settings.replicas_min),
     );
     core.tasks.spawn(proposer::serve(Arc::clone(core), Arc::clone(&partition), queue));

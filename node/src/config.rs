@@ -53,6 +53,12 @@ pub struct Config {
     /// Bytes of a replica's log beyond which it is purged. The more, the longer may a follower be away
     /// without a snapshot; but it is memory that the keys do not get.
     pub log_bytes_max: usize,
+    /// Bytes of copies of what other nodes lead. 0: none are kept.
+    pub near_cache_bytes: u64,
+    /// How old the answer from such a copy may be, within [`Config::near_staleness_bounds`].
+    pub near_staleness_max: Duration,
+    /// How the any-key port answers reads of keys that other nodes lead, unless a client says otherwise.
+    pub any_key_reads: AnyKeyReads,
     /// How long a write may take before it is in doubt.
     pub write_timeout: Duration,
     /// How long leaving may take.
@@ -63,6 +69,13 @@ impl Config {
     /// Bytes that a name or a zone may have.
     pub const LABEL_BYTES_MAX: usize = scatterhoard_ring::LABEL_BYTES_MAX;
 
+    /// What `near_staleness_max` may be: long enough that news can come in time, and no longer than anybody
+    /// would believe in a copy.
+    #[must_use]
+    pub const fn near_staleness_bounds() -> RangeInclusive<Duration> {
+        Duration::from_millis(20)..=Duration::from_secs(60)
+    }
+
     /// What `replace_after` may be: no shorter than followers may wait before they elect another leader,
     /// so that no member is given up whose groups have not noticed yet, and in the table's 32 bits of
     /// milliseconds.
@@ -71,6 +84,15 @@ impl Config {
         let least = Settings::default().election_ms_max;
         Duration::from_millis(least.into())..=Duration::from_millis(u32::MAX.into())
     }
+}
+
+/// How the any-key port answers reads of keys that other nodes lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnyKeyReads {
+    /// The leader is asked: they are linearizable.
+    Leader,
+    /// From copies where there are some, no older than [`Config::near_staleness_max`].
+    Near,
 }
 
 impl Default for Config {
@@ -97,6 +119,9 @@ impl Default for Config {
             requirepass: None,
             secret: None,
             log_bytes_max: 2 << 20,
+            near_cache_bytes: 64 << 20,
+            near_staleness_max: Duration::from_millis(200),
+            any_key_reads: AnyKeyReads::Leader,
             write_timeout: Duration::from_secs(2),
             leave_timeout: Duration::from_secs(20),
         }

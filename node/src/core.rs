@@ -19,6 +19,7 @@ use crate::clients::Clients;
 use crate::clock::MeasuredClock;
 use crate::config::Config;
 use crate::hosting::Hosting;
+use crate::near::Near;
 use crate::pilot::Desk;
 use crate::recovery::Recovery;
 use crate::reseat::Deaths;
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     pub(crate) stats: Arc<Stats>,
     pub(crate) tracking: Arc<Tracking>,
+    pub(crate) near: Near,
     /// What leaders have reported, for the council.
     pub(crate) desk: Desk,
     /// What became of replicas here whose Raft core died.

@@ -82,6 +82,8 @@ pub(crate) struct Memory {
     pub(crate) log_bytes: u64,
     /// What is known of who tracks which keys.
     pub(crate) tracking_bytes: u64,
+    /// Copies of what other nodes lead.
+    pub(crate) near_bytes: u64,
     /// What the system counts for the process; 0 if it does not say.
     pub(crate) resident_bytes: u64,
     /// In all replicas here.
@@ -91,6 +93,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn of(core: &Core) -> Self {
         let mut memory = Self { resident_bytes: resident_bytes().unwrap_or(0), ..Self::default() };
+        memory.near_bytes = core.near.tally().bytes;
         memory.tracking_bytes = core.tracking.tally().bytes as u64;
         for partition in core.hosting.now().iter() {
             let tally = partition.store.lock().tally();
@@ -102,7 +105,7 @@ impl Memory {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.data_bytes + self.log_bytes + self.tracking_bytes
+        self.data_bytes + self.log_bytes + self.tracking_bytes + self.near_bytes
     }
 
     /// How much more the system counts than we do.
@@ -174,7 +177,7 @@ fn memory(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("used_memory_human", human(used));
     lines.put("used_memory_rss", memory.resident_bytes);
     lines.put("used_memory_rss_human", human(memory.resident_bytes));
-    lines.put("used_memory_overhead", memory.log_bytes + memory.tracking_bytes);
+    lines.put("used_memory_overhead", memory.used_bytes() - memory.data_bytes);
     lines.put("used_memory_dataset", memory.data_bytes);
     lines.put("maxmemory", max);
     lines.put("maxmemory_human", human(max));
@@ -182,6 +185,7 @@ fn memory(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.fragmentation()));
     lines.put("mem_replication_log", memory.log_bytes);
     lines.put("mem_tracking_table", memory.tracking_bytes);
+    lines.put("mem_near_copies", memory.near_bytes);
     lines.put("lazyfree_pending_objects", 0);
 }
 
@@ -221,6 +225,12 @@ fn stats(core: &Core, _: Door, lines: &mut Lines) {
     lines.put("tracking_total_keys", tracked.keys_count);
     lines.put("tracking_total_items", tracked.items_count);
     lines.put("tracking_total_prefixes", tracked.prefixes_count);
+    let near = core.near.tally();
+    lines.put("near_hits", near.hits);
+    lines.put("near_misses", near.misses);
+    lines.put("near_joined_loads", near.joined);
+    lines.put("near_load_calls", near.calls);
+    lines.put("near_resets", near.resets);
     lines.put("total_error_replies", errors);
 }
 
@@ -348,7 +358,8 @@ mod tests {
         let memory = Memory {
             data_bytes: 300,
             log_bytes: 80,
-            tracking_bytes: 20,
+            tracking_bytes: 15,
+            near_bytes: 5,
             resident_bytes: 600,
             keys_count: 1,
         };

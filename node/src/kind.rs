@@ -32,13 +32,17 @@ pub(crate) enum Kind {
     Ended,
     /// Gives up a replica whose Raft core died.
     Reseat,
+    /// Asks for values, to keep copies of them.
+    Load,
+    /// Asks for what has changed of what was loaded.
+    News,
 }
 
 impl Kind {
     /// Kinds of this crate lie in `[FIRST, FIRST + 16)`.
     const FIRST: u8 = 0x20;
 
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Probe,
         Self::Join,
         Self::Leave,
@@ -53,6 +57,8 @@ impl Kind {
         Self::Stand,
         Self::Ended,
         Self::Reseat,
+        Self::Load,
+        Self::News,
     ];
 
     pub(crate) const fn number(self) -> u8 {

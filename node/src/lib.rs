@@ -22,6 +22,7 @@ mod kind;
 mod machine;
 mod membership;
 mod metrics;
+mod near;
 mod node;
 mod partition;
 mod pilot;
@@ -40,5 +41,5 @@ mod tracking;
 mod upkeep;
 
 pub use clock::{SystemClock, WallClock};
-pub use config::Config;
+pub use config::{AnyKeyReads, Config};
 pub use node::{Addresses, Environment, Node, StartError};

@@ -10,6 +10,7 @@ use scatterhoard_store::{Reply, Store};
 use tokio::time::Instant;
 
 use crate::clock::{PartitionClock, WallClock};
+use crate::near::Bureau;
 use crate::stats::Stats;
 use crate::tracking::Tracking;
 
@@ -28,16 +29,18 @@ pub(crate) struct StoreMachine {
     pub(crate) skew_ms_max: u64,
     pub(crate) stats: Arc<Stats>,
     pub(crate) tracking: Arc<Tracking>,
+    pub(crate) bureau: Arc<Bureau>,
     pub(crate) empty: Box<dyn Fn() -> Store + Send + Sync>,
 }
 
 impl Machine for StoreMachine {
     fn apply(&self, index: u64, payload: &[u8], asked: bool) -> Result<Answer, Corrupt> {
         let mut store = self.store.lock();
-        let tracked = self.tracking.is_on();
+        let (tracked, read_elsewhere) = (self.tracking.is_on(), self.bureau.is_on());
+        let wanted = asked || tracked || read_elsewhere;
         let mut replies: Vec<Reply<'static>> = Vec::new();
         store
-            .apply(index, payload, (asked || tracked).then_some(&mut replies))
+            .apply(index, payload, wanted.then_some(&mut replies))
             .map_err(|_| Corrupt("entry of a partition's log"))?;
         let swept = store.sweep(SWEEP_KEYS_MAX);
         if swept.keys_count > 0 {
@@ -47,15 +50,23 @@ impl Machine for StoreMachine {
         if tracked {
             self.tracking.applied(self.replica, payload, &replies);
         }
+        if read_elsewhere {
+            self.bureau.applied(index, payload, &replies);
+        }
         Ok(if asked { Answer::new(replies) } else { Answer::NONE })
     }
 
-    fn begin_to_lead(&self) {
+    fn begin_to_lead(&self, term: u64) {
         // Ahead by as much as the last leader's clock may have been: what it saw expired, and answered
         // without logging anything, must not come back.
         let start = self.wall.now().plus(self.skew_ms_max).max(self.store.lock().stamp());
         self.clock.start(Instant::now(), start);
         self.tracking.begin_to_lead(self.replica);
+        self.bureau.begin_to_lead(term);
+    }
+
+    fn end_to_lead(&self) {
+        self.bureau.end_to_lead();
     }
 
     fn piece(&self, position: u64, out: &mut Vec<u8>) -> Option<u64> {
@@ -68,6 +79,7 @@ impl Machine for StoreMachine {
 
     fn install(&self, staged: Box<dyn Any>) {
         *self.store.lock() = *staged.downcast().expect("a store stages a store");
+        self.bureau.everything_changed();
         self.stats.installed_snapshot();
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn text(core: &Core) -> String {
         stats.expired_count(),
     );
     replicas(&mut page, core);
+    near(&mut page, core);
     page.counter("hoard_net_input_bytes_total", "Bytes from clients.", stats.bytes_in());
     page.counter("hoard_net_output_bytes_total", "Bytes to clients.", stats.bytes_out());
     page.counter(
@@ -84,6 +85,33 @@ fn replicas(page: &mut Page, core: &Core) {
         "hoard_snapshots_installed_total",
         "Snapshots that replicas here took over from others.",
         stats.snapshots_count(),
+    );
+}
+
+/// Copies of what other nodes lead, and who keeps copies of what this one leads.
+fn near(page: &mut Page, core: &Core) {
+    let near = core.near.tally();
+    page.counter("hoard_near_hits_total", "Keys answered from a copy.", near.hits);
+    page.counter("hoard_near_misses_total", "Keys loaded for want of a fresh copy.", near.misses);
+    page.counter(
+        "hoard_near_joined_total",
+        "Loads of a key that went with one under way.",
+        near.joined,
+    );
+    page.counter("hoard_near_calls_total", "Calls to leaders for what was missing.", near.calls);
+    page.counter(
+        "hoard_near_resets_total",
+        "How often all copies of a partition were given up.",
+        near.resets,
+    );
+    page.gauge("hoard_near_copies", "Copies of other nodes' keys.", near.copies_count);
+    page.gauge("hoard_near_bytes", "Bytes of those, estimated.", near.bytes);
+    let hosted = core.hosting.now();
+    let readers = hosted.iter().map(|partition| partition.bureau.readers_count()).max();
+    page.gauge(
+        "hoard_near_readers",
+        "Nodes that keep copies of what this one leads.",
+        readers.unwrap_or(0),
     );
 }
 

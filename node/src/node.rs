@@ -27,6 +27,7 @@ use crate::clock::{MeasuredClock, SystemClock, WallClock};
 use crate::config::Config;
 use crate::core::{Core, VERSION};
 use crate::hosting::Hosting;
+use crate::near::Near;
 use crate::recovery::Recovery;
 use crate::session::Door;
 use crate::settings::Settings;
@@ -147,6 +148,7 @@ impl Node {
             clients: Clients::new(config.clients_max, shutdown.clone()),
             stats: Arc::default(),
             tracking: Arc::default(),
+            near: Near::new(&config),
             config,
             net,
             wall: Arc::new(MeasuredClock::new(wall)),

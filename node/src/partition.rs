@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::PartitionClock;
+use crate::near::Bureau;
 use crate::tracking::TrackerId;
 
 /// Units that may wait for one partition. A session has one under way per partition, so this bounds
@@ -63,6 +64,7 @@ pub(crate) struct Partition {
     pub(crate) group: Arc<Group>,
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) clock: Arc<PartitionClock>,
+    pub(crate) bureau: Arc<Bureau>,
     pub(crate) budget: Budget,
     /// Voters below which writes are refused as not done.
     replicas_min: usize,
@@ -77,11 +79,13 @@ impl Partition {
         group: Arc<Group>,
         store: Arc<Mutex<Store>>,
         clock: Arc<PartitionClock>,
+        bureau: Arc<Bureau>,
         replicas_min: usize,
     ) -> (Arc<Self>, mpsc::Receiver<Unit>) {
         let (units, queue) = mpsc::channel(QUEUE_COUNT_MAX);
+        let budget = Budget::default();
         let partition =
-            Self { id, slots, group, store, clock, budget: Budget::default(), replicas_min, units };
+            Self { id, slots, group, store, clock, bureau, budget, replicas_min, units };
         (Arc::new(partition), queue)
     }
 

@@ -10,7 +10,9 @@ use scatterhoard_ring::NodeId;
 use crate::core::Core;
 use crate::kind::Kind;
 use crate::recovery::{ballot, survey};
-use crate::{council, forward, membership, pilot, recovery, reseat, span, timekeeping, upkeep};
+use crate::{
+    council, forward, membership, near, pilot, recovery, reseat, span, timekeeping, upkeep,
+};
 
 /// Hands messages from peers to whom they are for.
 pub(crate) struct Desk(pub(crate) Arc<Core>);
@@ -58,6 +60,12 @@ impl Service for Desk {
                 true => reply.send(Bytes::new()),
                 false => reply.refuse("who has ended?"),
             },
+            Kind::Load => {
+                core.tasks.clone().spawn(near::serve_load(core, caller.node, body, reply));
+            }
+            Kind::News => {
+                core.tasks.clone().spawn(near::serve_news(core, caller.node, body, reply));
+            }
             Kind::Reseat => {
                 core.tasks.clone().spawn(reseat::serve(core, caller.node, body, reply));
             }

@@ -246,7 +246,7 @@ impl Session {
         let before = self.out.len();
         match command {
             Command::Read(read) if slot_of_read(&read) == Err(CrossSlot) => {
-                let patience = self.control.patience();
+                let patience = self.control.patience().of(self.stage.asker());
                 let _served = patience.serve_read(args, read, &mut self.out).await;
                 self.control.replied(&self.out[before..]);
                 Next::Go

@@ -465,7 +465,10 @@ impl Asking {
 
     /// As [`Asking::flush`]. Answers how many keys were removed, where that is told.
     async fn change_all(&self, question: Question) -> Result<u64, Missing> {
-        let answers = self.ask_all(question).await?;
+        self.core.near.end_all();
+        let answers = self.ask_all(question).await;
+        self.core.near.end_all();
+        let answers = answers?;
         let missing: Vec<_> = answers.iter().filter_map(|(_, it)| it.as_ref().err()).collect();
         match missing.first() {
             None => Ok(answers.iter().map(|(_, answer)| removed_by(answer)).sum()),

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::core::Core;
-use changes::changed_keys;
+pub(crate) use changes::changed_keys;
 use outbox::Note;
 pub(crate) use outbox::{CHANNEL, Outbox};
 use table::{Seen, Table};
@@ -99,6 +99,8 @@ pub(crate) struct Asker {
     pub(crate) reader: Option<TrackerId>,
     /// Who tracks, and writes.
     pub(crate) writer: Option<TrackerId>,
+    /// Copies of what other nodes lead will do.
+    pub(crate) near: bool,
 }
 
 /// How much is tracked.

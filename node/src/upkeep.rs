@@ -50,6 +50,7 @@ pub(crate) async fn serve(core: Arc<Core>) {
         for partition in core.hosting.now().iter() {
             partition.clock.keep_up(now, wall);
             set_limits(&core, &table, partition);
+            partition.bureau.tidy(now);
             if partition.leads() && due(partition) {
                 let partition = Arc::clone(partition);
                 core.tasks.spawn(async move { proposer::propose_time(&partition).await });

@@ -25,8 +25,14 @@ pub trait Machine: Send + Sync + 'static {
     /// The entry cannot be understood. The replica then stops: going on would make it differ.
     fn apply(&self, index: u64, payload: &[u8], asked: bool) -> Result<Answer, Corrupt>;
 
-    /// This replica is about to lead in a new term: no read or write of that term has been served.
-    fn begin_to_lead(&self) {}
+    /// This replica is about to lead in a term: no read or write of that term has been served since it
+    /// last led in it, if it did.
+    fn begin_to_lead(&self, term: u64) {
+        let _ = term;
+    }
+
+    /// This replica leads no more, and serves nothing until it [begins](Machine::begin_to_lead) anew.
+    fn end_to_lead(&self) {}
 
     /// Appends the piece of the state at `position` to `out`: less than 256 KiB, more only if one
     /// value is large. Answers the next position, or `None` after the last piece. Starts at 0.

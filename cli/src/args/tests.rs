@@ -4,7 +4,7 @@ use super::*;
 use crate::settings::tests::refused_line;
 
 /// The flags of `hoard node`: those of DESIGN.md, section 8, and the rest.
-const NODE_FLAGS: [&str; 25] = [
+const NODE_FLAGS: [&str; 28] = [
     "--listen",
     "--any-key",
     "--http",
@@ -17,6 +17,9 @@ const NODE_FLAGS: [&str; 25] = [
     "--maxmemory",
     "--maxmemory-policy",
     "--max-value",
+    "--near-cache-bytes",
+    "--near-max-staleness",
+    "--any-key-reads",
     "--min-replicas",
     "--replicas",
     "--partitions",
@@ -96,6 +99,10 @@ fn the_help_states_the_defaults_that_hold() {
     check("--maxmemory", Bytes(config.maxmemory).to_string());
     check("--maxmemory-policy", config.maxmemory_policy.name().to_owned());
     check("--max-value", Bytes(config.value_bytes_max as u64).to_string());
+    check("--near-cache-bytes", Bytes(config.near_cache_bytes).to_string());
+    check("--near-max-staleness", format!("{}ms", config.near_staleness_max.as_millis()));
+    assert_eq!(config.any_key_reads, AnyKeyReads::Leader);
+    check("--any-key-reads", "leader".to_owned());
     check("--max-clients", config.clients_max.to_string());
     check("--write-timeout", seconds(config.write_timeout));
     check("--leave-timeout", seconds(config.leave_timeout));

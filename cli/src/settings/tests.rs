@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use scatterhoard_node::AnyKeyReads;
 use scatterhoard_prove::args::one_line;
 
 use crate::args::{Cli, Command};
@@ -98,6 +99,9 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         maxmemory = "1gb"
         maxmemory-policy = "allkeys-lfu"
         max-value = 1048576
+        near-cache-bytes = "1mb"
+        near-max-staleness = "100ms"
+        any-key-reads = "near"
         write-timeout = "200ms"
         requirepass = "from the file"
         threads = 2
@@ -113,6 +117,9 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     assert_eq!(config.maxmemory, 1 << 30);
     assert_eq!(config.maxmemory_policy, scatterhoard_store::Policy::AllKeysLfu);
     assert_eq!(config.value_bytes_max, 1 << 20);
+    assert_eq!(config.near_cache_bytes, 1 << 20);
+    assert_eq!(config.near_staleness_max, Duration::from_millis(100));
+    assert_eq!(config.any_key_reads, AnyKeyReads::Near);
     assert_eq!(config.write_timeout, Duration::from_millis(200));
     assert_eq!(config.requirepass.as_deref(), Some("from the file"));
     assert_eq!(config.partitions, Config::default().partitions);
@@ -183,6 +190,9 @@ fn what_makes_no_sense_is_refused() {
     check("--min-replicas 4", "--min-replicas 4 is more than --replicas 3");
     check("--max-value 1b", "--max-value 1 is not between 1kb and 512mb");
     check("--max-value 1gb", "--max-value 1gb is not between 1kb and 512mb");
+    let not_between = |time| format!("--near-max-staleness {time} is not between 20ms and 60s");
+    check("--near-max-staleness 19ms", &not_between("19ms"));
+    check("--near-max-staleness 61s", &not_between("61s"));
     check("--write-timeout 0s", "--write-timeout is 0: every write would be in doubt");
     check(
         "--replace-after 449ms",

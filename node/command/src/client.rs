@@ -45,6 +45,11 @@ pub enum ClientCommand<'a> {
         /// `on`
         on: bool,
     },
+    /// `CLIENT NEAR on|off`: whether copies of keys that other nodes lead will do for its reads.
+    Near {
+        /// `on`
+        on: bool,
+    },
     /// `CLIENT REPLY`
     Reply(ReplyMode),
     /// `CLIENT PAUSE milliseconds [WRITE|ALL]`

@@ -276,6 +276,8 @@ fn other_connections() {
         "CLIENT SETINFO lib-ver 8.0.0",
         ClientCommand::SetInfo { attribute: ClientAttribute::LibraryVersion, value: b"8.0.0" },
     );
+    clients("CLIENT NEAR on", ClientCommand::Near { on: true });
+    clients("CLIENT NEAR off", ClientCommand::Near { on: false });
     clients("CLIENT NO-EVICT on", ClientCommand::NoEvict { on: true });
     clients("CLIENT NO-TOUCH off", ClientCommand::NoTouch { on: false });
     clients("CLIENT REPLY skip", ClientCommand::Reply(ReplyMode::Skip));

@@ -95,6 +95,7 @@ fn entries_are_those_of_redis() {
             "bf.madd",
             "bf.mexists",
             "bf.reserve",
+            "client|near",
             "client|no-touch",
             "client|setinfo",
             "cluster|myshardid",

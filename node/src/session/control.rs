@@ -52,6 +52,8 @@ pub(super) struct Control {
     tracker: Option<Arc<Tracker>>,
     /// `CLIENT CACHING` was said, about the command that comes.
     caching: bool,
+    /// Copies of what other nodes lead will do for it.
+    near: bool,
     /// It has subscribed.
     subscribed: bool,
     /// When the batch at hand was read, or its last part answered.
@@ -85,6 +87,7 @@ impl Control {
     pub(super) fn new(core: Arc<Core>, client: Arc<Client>, door: Door) -> Self {
         let authenticated = !core.settings.has_password();
         let value_bytes_max = core.value_bytes_max();
+        let near = client::takes_copies(&core, door);
         Self {
             core,
             client,
@@ -95,6 +98,7 @@ impl Control {
             mute: Mute::None,
             tracker: None,
             caching: false,
+            near,
             subscribed: false,
             began: Instant::now(),
             runs: Vec::with_capacity(RUNS_COUNT_MAX),

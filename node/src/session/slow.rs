@@ -1,6 +1,8 @@
 //! Serving one command at a time, with patience: it waits for leaders to be found and leases to be
 //! renewed, up to a deadline. Pipelines take the fast way of [`super::stage`]; here comes what could not.
 
+mod near;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +11,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use scatterhoard_command::{
-    Command, CrossSlot, Merge, Split, encode_reply, slot_of_read, slot_of_write, split_read,
-    split_write,
+    Command, CrossSlot, Merge, Split, encode_reply, keys_of_write, slot_of_read, slot_of_write,
+    split_read, split_write,
 };
 use scatterhoard_replication::probe::{self, Event, Point};
 use scatterhoard_resp::{Args, Decoded, Decoder, Encoder, Limits, Protocol};
@@ -25,6 +27,7 @@ use super::stage::{Door, Effect, Outcome, refused_early, register_lease};
 use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::forward::{self, Forwarded};
+use crate::near::Ending;
 use crate::partition::{Partition, WriteError};
 use crate::route::Route;
 use crate::tracking::Asker;
@@ -182,12 +185,20 @@ impl Patience {
         read: Read<'_>,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        let many = match &read {
+            Read::GetMany { keys } if self.asker.near => Some(keys.clone()),
+            _ => None,
+        };
         match split_read(read) {
             Split::Whole { slot, op } => {
                 let served = self.serve_one(slot, &Op::Read(op), Some(args)).await;
                 self.put(served, out)
             }
             Split::Parts { parts, merge } => {
+                if let Some(keys) = many {
+                    let served = self.serve_near(&keys).await;
+                    return self.put(served, out);
+                }
                 let parts = parts.into_iter().map(|(slot, read)| (slot, Op::Read(read)));
                 self.serve_parts(parts.collect(), merge, out).await
             }
@@ -267,7 +278,7 @@ impl Patience {
                     Door::Cluster => {
                         Some(Served::Refused(Refusal::Moved { slot, to: endpoints.listen }))
                     }
-                    Door::AnyKey | Door::Peer => self.serve_there(node, op, args).await,
+                    Door::AnyKey | Door::Peer => self.serve_there((node, slot), op, args).await,
                 },
                 Route::Unknown => None,
             };
@@ -366,7 +377,7 @@ impl Patience {
 
     async fn serve_there(
         &self,
-        node: NodeId,
+        (node, slot): (NodeId, Slot),
         op: &Op<'_>,
         args: Option<Args<'_>>,
     ) -> Option<Served> {
@@ -383,8 +394,13 @@ impl Patience {
             }
         }
         let by = Instant::now() + self.core.config.write_timeout;
-        let sent = forward::send(&self.core, node, self.protocol, 1, Bytes::from(request), by);
-        match sent.await {
+        let ending = self.end_copies(slot, op);
+        let sent =
+            forward::send(&self.core, node, self.protocol, 1, Bytes::from(request), by).await;
+        if let Some(ending) = ending {
+            self.core.near.ended(&ending);
+        }
+        match sent {
             Forwarded::Answered(mut answers) => match answers.pop() {
                 Some((Outcome::Done, reply)) => {
                     let too_big = !self.has_room(reply.len());
@@ -399,6 +415,17 @@ impl Patience {
             },
             Forwarded::NotSent => None,
             Forwarded::InDoubt => self.lost(op),
+        }
+    }
+
+    /// Ends the copies of what is about to be written elsewhere.
+    fn end_copies(&self, slot: Slot, op: &Op<'_>) -> Option<Ending> {
+        match op {
+            Op::Write(write) if self.core.near.is_allowed() => {
+                let partition = self.core.tables.newest()?.partition_of(slot);
+                Some(self.core.near.end(partition, keys_of_write(write)))
+            }
+            Op::Write(_) | Op::Read(_) => None,
         }
     }
 

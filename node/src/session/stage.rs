@@ -5,7 +5,9 @@
 //! and puts the replies in the order of the requests. What could not be served so, because a lease ran
 //! out or leadership moved, is served one by one in [`super::slow`].
 
+mod elsewhere;
 mod finish;
+mod near;
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -20,13 +22,15 @@ use scatterhoard_ring::{NodeId, PartitionId, Slot};
 use scatterhoard_store::{Read, Reply, SetAnswer, Step, Token, UnixMillis, Write, encode_step};
 use tokio::time::{Instant, Sleep};
 
+pub(super) use self::near::value_of;
+use self::near::{SOUGHT_COUNT_MAX, Sought};
 use super::refusal::{Refusal, put_refusal};
 use super::size::{reply_bytes, reply_bytes_max};
 use crate::clock::WallClock as _;
 use crate::core::Core;
 use crate::hosting::Hosted;
+use crate::near::Ending;
 use crate::partition::Partition;
-use crate::route::Route;
 use crate::tracking::{Asker, TrackerId};
 
 /// Bytes of replies after which a stage is finished early, so that a pipeline of large reads cannot
@@ -88,6 +92,8 @@ enum Kind {
     Write { unit: usize, at: usize },
     /// The reply is this one of another node's.
     Remote { unit: usize, at: usize, effect: Effect },
+    /// The reply is what was sought here.
+    Near { sought: usize },
     /// Not served here: one by one, later.
     Slow,
 }
@@ -141,6 +147,14 @@ pub(crate) struct Stage {
     stuck: Vec<PartitionId>,
     /// Partitions with a command that goes to another node: what follows for them must go there too.
     away: Vec<(PartitionId, NodeId)>,
+    /// Partitions with a write that goes to another node: what is read behind it is no copy.
+    written: Vec<PartitionId>,
+    /// What is to be loaded, for as long as it is not forwarded instead.
+    sought: Vec<Option<Sought>>,
+    /// Keys in it.
+    sought_count: usize,
+    /// Copies here that end again when what was written elsewhere is answered.
+    endings: Vec<Ending>,
     writes_bytes: usize,
     /// Rings when writes have waited too long; there from the first write on.
     timer: Option<Pin<Box<Sleep>>>,
@@ -164,6 +178,10 @@ impl Stage {
             remotes: Vec::new(),
             stuck: Vec::new(),
             away: Vec::new(),
+            written: Vec::new(),
+            sought: Vec::new(),
+            sought_count: 0,
+            endings: Vec::new(),
             writes_bytes: 0,
             timer: None,
         }
@@ -207,6 +225,7 @@ impl Stage {
         self.ready.len() >= READY_BYTES_MAX
             || self.writes_bytes >= WRITES_BYTES_MAX
             || self.parts.len() >= PARTS_COUNT_MAX
+            || self.sought_count >= SOUGHT_COUNT_MAX
     }
 
     /// Adds a command with keys.
@@ -379,76 +398,6 @@ impl Stage {
         self.push(request, Kind::Write { unit, at });
     }
 
-    fn add_elsewhere(
-        &mut self,
-        args: Args<'_>,
-        slot: Slot,
-        command: &Command<'_>,
-        request: Range<usize>,
-    ) -> Planned {
-        let Some(partition) = self.core.tables.newest().map(|table| table.partition_of(slot))
-        else {
-            self.push(request, Kind::Slow);
-            return Planned::Done;
-        };
-        if self.stuck.contains(&partition) {
-            self.push(request, Kind::Slow);
-            return Planned::Done;
-        }
-        if self.units.iter().any(|unit| unit.partition.id == partition)
-            || self.leases.iter().any(|(read, _)| read.id == partition)
-        {
-            // We led it a moment ago. A read may have to be served again, before what follows it.
-            return Planned::AfterThis;
-        }
-        match (self.core.route(slot), self.door) {
-            (Route::Elsewhere { endpoints, .. }, Door::Cluster) => {
-                let moved = Refusal::Moved { slot, to: endpoints.listen };
-                self.put_ready(request, |out| put_refusal(out, &moved));
-            }
-            (Route::Elsewhere { node, .. }, Door::AnyKey) => {
-                if !goes_to(&mut self.away, partition, node) {
-                    return Planned::AfterThis;
-                }
-                let effect = match command {
-                    Command::Read(_) => Effect::Reads,
-                    Command::Write(_)
-                    | Command::Load(_)
-                    | Command::Span(_)
-                    | Command::Session(_)
-                    | Command::Server(_) => Effect::Writes,
-                };
-                self.add_remote(node, args, effect, request);
-            }
-            // Leadership came to us a moment ago, or nobody is known to have it.
-            (Route::Serve(_) | Route::Unknown | Route::Elsewhere { .. }, _) => {
-                self.leave(partition, request);
-            }
-        }
-        Planned::Done
-    }
-
-    fn add_remote(&mut self, node: NodeId, args: Args<'_>, effect: Effect, request: Range<usize>) {
-        let unit = match self.remotes.iter().position(|remote| remote.node == node) {
-            Some(unit) => unit,
-            None => {
-                let requests = Vec::new();
-                self.remotes.push(Remote { node, requests, count: 0, count_to_write: 0 });
-                self.remotes.len() - 1
-            }
-        };
-        let into = &mut self.remotes[unit];
-        let before = into.requests.len();
-        Encoder::new(&mut into.requests, Protocol::Resp2).request(args);
-        let at = into.count;
-        into.count += 1;
-        if effect == Effect::Writes {
-            into.count_to_write = into.count;
-        }
-        self.writes_bytes += into.requests.len() - before;
-        self.push(request, Kind::Remote { unit, at, effect });
-    }
-
     /// Leaves a command for later, and with it whatever follows for its partition.
     fn leave(&mut self, partition: PartitionId, request: Range<usize>) {
         self.stuck.push(partition);
@@ -547,18 +496,6 @@ fn answers_with_value_of<'a>(write: &Write<'a>) -> Option<&'a [u8]> {
         | Write::ReserveFilter { .. }
         | Write::AddToFilter { .. }
         | Write::Evict { .. } => None,
-    }
-}
-
-/// Notes that a command for a partition goes to a node. Not if an earlier one went to another: it could
-/// arrive there first.
-fn goes_to(away: &mut Vec<(PartitionId, NodeId)>, partition: PartitionId, node: NodeId) -> bool {
-    match away.iter().find(|&&(gone, _)| gone == partition) {
-        Some(&(_, before)) => before == node,
-        None => {
-            away.push((partition, node));
-            true
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use scatterhoard_store::{OpError, Reply, SetAnswer, When, Write};
 
 /// The keys that are, or may be, other than before. As Redis: what was not done for a condition changed
 /// nothing; what was done and left everything as it was counts.
-pub(super) fn changed_keys<'a>(
+pub(crate) fn changed_keys<'a>(
     write: &Write<'a>,
     reply: &Reply<'_>,
 ) -> impl Iterator<Item = &'a [u8]> {

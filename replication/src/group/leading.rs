@@ -63,6 +63,7 @@ impl Group {
             }
         }
         self.lease.revoke();
+        self.machine.end_to_lead();
         self.leadership.send_replace(Leadership::default());
         self.ended.cancel();
     }
@@ -99,9 +100,12 @@ impl Group {
         self.leadership.send_if_modified(|before| {
             let changed = *before != seen.leadership;
             if changed && seen.leadership.ready {
-                self.machine.begin_to_lead();
                 let (replica, term) = (self.spec.replica, seen.leadership.term);
+                self.machine.begin_to_lead(term);
                 probe::saw(|| Event::Leads { of: self.spec.founded(), replica, term });
+            }
+            if before.ready && !seen.leadership.ready {
+                self.machine.end_to_lead();
             }
             if changed && (seen.leadership.ready != before.ready) {
                 let event = if seen.leadership.ready { "gained" } else { "lost" };

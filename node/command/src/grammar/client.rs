@@ -117,6 +117,10 @@ pub(crate) fn setinfo(request: Request<'_>) -> Parsed<'_> {
     client(ClientCommand::SetInfo { attribute, value })
 }
 
+pub(crate) fn near(request: Request<'_>) -> Parsed<'_> {
+    client(ClientCommand::Near { on: on_or_off(request.word(2))? })
+}
+
 pub(crate) fn no_evict(request: Request<'_>) -> Parsed<'_> {
     client(ClientCommand::NoEvict { on: on_or_off(request.word(2))? })
 }

@@ -228,6 +228,18 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 ..PLAIN
             },
             CommandSpec {
+                name: "client|near",
+                syntax: "ON|OFF",
+                summary: "Whether reads of this connection may be answered from copies near it",
+                since: "0.1.0",
+                group: Group::Connection,
+                arity: 3,
+                flags: Flags::of(&[Flag::NoScript, Flag::Loading, Flag::Stale]),
+                categories: &[Category::Connection],
+                grammar: client::near,
+                ..PLAIN
+            },
+            CommandSpec {
                 name: "client|no-evict",
                 syntax: "ON|OFF",
                 summary: "Whether this connection may be closed when memory is short",

@@ -10,8 +10,11 @@ use scatterhoard_resp::Encoder;
 use tokio::time::Instant;
 
 use super::super::Next;
+use super::super::stage::Door;
 use super::{Control, Mute};
 use crate::clients::Client;
+use crate::config::AnyKeyReads;
+use crate::core::Core;
 
 /// The one user.
 const USER: &[u8] = b"default";
@@ -20,6 +23,21 @@ const USER: &[u8] = b"default";
 const PAUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 const NO_TOUCH: &str = "CLIENT NO-TOUCH is not supported: every read counts as a use of its key";
+
+const NEAR_ELSEWHERE: &str = "CLIENT NEAR is for the any-key port: on this one every read is \
+    served by the leader of its key";
+
+const NO_COPIES: &str = "CLIENT NEAR ON is not possible: this node keeps no copies of other nodes' keys \
+    (--near-cache-bytes 0)";
+
+/// Whether a client takes copies of what other nodes lead, as long as it has not said so itself.
+pub(super) fn takes_copies(core: &Core, door: Door) -> bool {
+    let takes = match core.config.any_key_reads {
+        AnyKeyReads::Near => true,
+        AnyKeyReads::Leader => false,
+    };
+    takes && door == Door::AnyKey && core.near.is_allowed()
+}
 
 impl Control {
     pub(super) fn about_clients(&mut self, command: ClientCommand<'_>, out: &mut Vec<u8>) -> Next {
@@ -78,11 +96,27 @@ impl Control {
             }
             ClientCommand::Caching { yes } => self.note_caching(yes, &mut reply),
             ClientCommand::TrackingInfo => self.put_tracking(&mut reply),
+            ClientCommand::Near { on } => self.set_near(on, &mut reply),
             ClientCommand::GetRedirect => {
                 reply.integer(self.tracker.as_ref().map_or(-1, |it| it.redirected_to()));
             }
         }
         Next::Go
+    }
+
+    fn set_near(&mut self, on: bool, reply: &mut Encoder<'_>) {
+        let refusal = match (self.door, on) {
+            (Door::AnyKey, true) if !self.core.near.is_allowed() => Some(NO_COPIES),
+            (Door::AnyKey, _) => None,
+            (Door::Cluster | Door::Peer, _) => Some(NEAR_ELSEWHERE),
+        };
+        match refusal {
+            Some(why) => self.refuse(reply, &CommandError::NotHere(why)),
+            None => {
+                self.near = on;
+                reply.ok();
+            }
+        }
     }
 
     pub(super) fn set_name(&self, name: &[u8]) {

@@ -7,6 +7,7 @@ use scatterhoard_resp::Encoder;
 
 use super::super::stage::Door;
 use super::Control;
+use crate::config::AnyKeyReads;
 use crate::core::Core;
 use crate::settings::Setting;
 
@@ -125,7 +126,12 @@ fn settings(core: &Core, door: Door) -> Vec<(&'static str, Cow<'static, str>)> {
     let number = |number: u64| Cow::Owned(number.to_string());
     let yes = |yes: bool| Cow::Borrowed(if yes { "yes" } else { "no" });
     let empty = || Cow::Borrowed("");
+    let any_key_reads = match config.any_key_reads {
+        AnyKeyReads::Leader => "leader",
+        AnyKeyReads::Near => "near",
+    };
     vec![
+        ("any-key-reads", Cow::Borrowed(any_key_reads)),
         ("appendonly", yes(false)),
         ("bind", Cow::Owned(bound.ip().to_string())),
         (
@@ -144,6 +150,8 @@ fn settings(core: &Core, door: Door) -> Vec<(&'static str, Cow<'static, str>)> {
         ("maxmemory", number(settings.maxmemory())),
         ("maxmemory-policy", Cow::Borrowed(settings.policy().name())),
         ("min-replicas-to-write", number(timers.replicas_min.saturating_sub(1).into())),
+        ("near-cache-bytes", number(config.near_cache_bytes)),
+        ("near-max-staleness", number(config.near_staleness_max.as_millis() as u64)),
         ("notify-keyspace-events", empty()),
         ("port", number(listen.port().into())),
         ("proto-max-bulk-len", number(core.value_bytes_max() as u64)),

@@ -5,6 +5,7 @@ use scatterhoard_resp::{Encoder, Protocol};
 
 use super::super::Next;
 use super::super::stage::Door;
+use super::client::takes_copies;
 use super::{Control, Mute};
 use crate::core::Core;
 use crate::stats::ErrorCode;
@@ -166,6 +167,7 @@ impl Control {
         self.client.change(|details| details.name.clear());
         self.client.set_no_evict(false);
         self.track_nothing();
+        self.near = takes_copies(&self.core, self.door);
         self.set_subscribed(false);
         self.speak(Protocol::Resp2);
         Encoder::new(out, self.protocol).simple("RESET");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use scatterhoard_cluster::{Network, SystemNet};
-use scatterhoard_ring::Slot;
+use scatterhoard_ring::{Endpoints, Slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::SystemClock;
@@ -379,5 +379,25 @@ async fn one_client_too_many_is_told_so() {
     }
     let refused = talk(addresses.any_key, &[]).await;
     assert_eq!(refused, "-ERR max number of clients reached\r\n");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn copies_are_for_the_any_key_port() {
+    let node = started(config()).await;
+    let Endpoints { listen, any_key, .. } = node.addresses().endpoints();
+    let elsewhere = "-ERR CLIENT NEAR is for the any-key port: on this one every read is served by the \
+        leader of its key";
+    check(listen, &[("CLIENT NEAR ON", elsewhere), ("CLIENT NEAR OFF", elsewhere)]).await;
+    let said =
+        [("CLIENT NEAR ON", "+OK"), ("SET k v", "+OK"), ("GET k", "$1\r\nv"), ("RESET", "+RESET")];
+    check(any_key, &said).await;
+    check(any_key, &[("CLIENT NEAR OFF", "+OK"), ("CLIENT NEAR maybe", "-ERR syntax error")]).await;
+    node.shutdown().await;
+    let node = started(Config { near_cache_bytes: 0, ..config() }).await;
+    let none = "-ERR CLIENT NEAR ON is not possible: this node keeps no copies of other nodes' keys \
+        (--near-cache-bytes 0)";
+    let any_key = node.addresses().endpoints().any_key;
+    check(any_key, &[("CLIENT NEAR ON", none), ("CLIENT NEAR OFF", "+OK")]).await;
     node.shutdown().await;
 }

@@ -59,10 +59,12 @@ enum NotTracked {
 impl Control {
     /// For whom the command that comes is read or written.
     pub(in crate::session) fn asks(&mut self, command: &Command<'_>) -> Asker {
-        let Some(tracker) = &self.tracker else { return Asker::default() };
+        let Some(tracker) = &self.tracker else {
+            return Asker { near: self.near, ..Asker::default() };
+        };
         let writer = tracker.no_loop.then_some(tracker.id);
         if matches!(command, Command::Session(SessionCommand::Client(_))) {
-            return Asker { reader: None, writer };
+            return Asker { reader: None, writer, near: false };
         }
         let caching = std::mem::take(&mut self.caching);
         let tracks = match &tracker.mode {
@@ -71,7 +73,7 @@ impl Control {
             Mode::Reads(Choice::OptIn) => caching,
             Mode::Reads(Choice::OptOut) => !caching,
         };
-        Asker { reader: tracks.then_some(tracker.id), writer }
+        Asker { reader: tracks.then_some(tracker.id), writer, near: false }
     }
 
     /// The session ends: nothing is tracked for it, and nobody hears anything through it.

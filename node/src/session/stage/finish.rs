@@ -58,7 +58,7 @@ impl Stage {
     /// Whether it is known already that something has to be waited for.
     pub(crate) fn waits(&self) -> bool {
         let slow = !self.stuck.is_empty() || self.parts.iter().any(|part| part.kind.is_slow());
-        slow || !self.units.is_empty() || !self.remotes.is_empty()
+        slow || !self.units.is_empty() || !self.remotes.is_empty() || !self.sought.is_empty()
     }
 
     /// `held` tells which leases still held after the reads.
@@ -75,8 +75,12 @@ impl Stage {
         let to_write: Vec<_> = self.remotes.iter().map(|remote| remote.count_to_write).collect();
         let sent = self.send(write_by);
         let mut timer = self.timer.take().unwrap_or_else(|| Box::pin(sleep_until(write_by)));
-        let (mut written, forwarded) =
-            tokio::join!(answers(submitted, write_by, timer.as_mut()), join_all(sent));
+        let mut sought = std::mem::take(&mut self.sought);
+        let (mut written, forwarded, loaded_bytes) = tokio::join!(
+            answers(submitted, write_by, timer.as_mut()),
+            join_all(sent),
+            Self::load_sought(&self.core, &mut sought),
+        );
         self.timer = Some(timer);
 
         let patience = slow::Patience::new(&self.core, self.door, self.protocol);
@@ -84,7 +88,7 @@ impl Stage {
         let patience = patience.of(Asker { reader: self.reader, ..self.asker });
         let answered = written.iter().flatten().flatten().map(reply_bytes).sum::<usize>();
         let forwarded_bytes = forwarded.iter().map(Forwarded::bytes).sum::<usize>();
-        patience.holds(self.ready.len() + answered + forwarded_bytes);
+        patience.holds(self.ready.len() + answered + forwarded_bytes + loaded_bytes);
         let mut ready_start = 0;
         for part in std::mem::take(&mut self.parts) {
             let before = out.len();
@@ -93,6 +97,9 @@ impl Stage {
             let outcome = match part.kind {
                 Kind::Ready => self.take_ready(ready, out),
                 Kind::Read { lease } if held[lease] => self.take_ready(ready, out),
+                Kind::Near { sought: place } => {
+                    self.put_sought(sought[place].as_ref(), self.protocol, out)
+                }
                 Kind::Read { .. } | Kind::Slow => Outcome::NotDone,
                 Kind::Write { unit, at } => put_written(&mut written[unit], at, self.protocol, out),
                 Kind::Remote { unit, at, effect } => match put_forwarded(&forwarded[unit], at, out)
@@ -192,6 +199,12 @@ impl Stage {
         self.remotes.clear();
         self.stuck.clear();
         self.away.clear();
+        self.written.clear();
+        self.sought.clear();
+        self.sought_count = 0;
+        for ending in self.endings.drain(..) {
+            self.core.near.ended(&ending);
+        }
         self.writes_bytes = 0;
     }
 }

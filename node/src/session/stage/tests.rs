@@ -6,6 +6,7 @@ use std::sync::Arc;
 use scatterhoard_cluster::{ReplyTo, SystemNet};
 use scatterhoard_resp::{Decoded, Decoder, Limits};
 
+use super::elsewhere::goes_to;
 use super::finish::if_lost;
 use super::*;
 use crate::clock::SystemClock;
