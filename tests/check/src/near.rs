@@ -1,6 +1,7 @@
 //! Reads from near caches: old values are allowed, but none older than a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ pub struct TooOld {
 /// The reads of a history that were older than `bound`: of which everything that can have written what they
 /// answered was over before something else began that was acknowledged `bound` before the read.
 ///
-/// Looks at keys that are only read, set without a condition or a time to live, and deleted. Never accuses a read
+/// Looks at keys that are only read, one or several at a time, set without a condition or a time to live, and deleted. Never accuses a read
 /// that was right; misses some, where writes overlap.
 #[must_use]
 pub fn too_old(history: &[Operation], bound: u64) -> Vec<TooOld> {
@@ -27,7 +28,7 @@ pub fn too_old(history: &[Operation], bound: u64) -> Vec<TooOld> {
     let mut odd: BTreeSet<&Bytes> = BTreeSet::new();
     for operation in history {
         match &operation.action {
-            Action::Get { .. } => {}
+            Action::Get { .. } | Action::GetMany { .. } => {}
             Action::Set { key, value, when: When::Always, ttl: None } => {
                 keys.entry(key).or_default().add(Some(value), operation);
             }
@@ -36,18 +37,28 @@ pub fn too_old(history: &[Operation], bound: u64) -> Vec<TooOld> {
         }
     }
     keys.values_mut().for_each(Writes::sort);
-    let reads = history.iter().filter_map(|read| match (&read.action, &read.outcome) {
-        (Action::Get { key }, Outcome::Done { answer: Answer::Value(value), .. }) => {
-            Some((key, value.as_ref(), read))
-        }
-        _ => None,
-    });
+    let reads =
+        history.iter().flat_map(|read| answers(read).map(move |(key, value)| (key, value, read)));
     let judged = reads.filter(|(key, ..)| !odd.contains(key));
     let found = judged.filter_map(|(key, value, read)| {
         let age = keys.get(key)?.age(value, read.invoked)?;
         (age > bound).then(|| TooOld { read: read.clone(), age })
     });
     found.collect()
+}
+
+/// The keys that an operation has read, and what each was said to hold.
+pub fn answers(read: &Operation) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
+    let (keys, values) = match (&read.action, &read.outcome) {
+        (Action::Get { key }, Outcome::Done { answer: Answer::Value(value), .. }) => {
+            (slice::from_ref(key), slice::from_ref(value))
+        }
+        (Action::GetMany { keys }, Outcome::Done { answer: Answer::Values(values), .. }) => {
+            (&keys[..], &values[..])
+        }
+        _ => (&[][..], &[][..]),
+    };
+    keys.iter().zip(values.iter().map(Option::as_ref))
 }
 
 /// What wrote one key.
@@ -132,6 +143,15 @@ mod tests {
         ] {
             check(&[&writes[..], &[read]].concat(), ages);
         }
+    }
+
+    #[test]
+    fn each_of_several_keys_is_judged() {
+        let keys = ["other", "k"].map(Bytes::from);
+        let values = [None, Some("one")].map(|value| value.map(Bytes::from));
+        let action = Action::GetMany { keys: keys.into() };
+        let read = operation(action, 900, Answer::Values(values.into()), 901);
+        check(&[set("one", 0, 10), set("two", 20, 30), read], &[870]);
     }
 
     #[test]

@@ -475,6 +475,20 @@ impl Cluster {
         statuses.find(|(it, _)| *it == node).map_or(0, |(_, status)| status.members().len())
     }
 
+    /// A counter or gauge without labels, as a node tells it to Prometheus.
+    ///
+    /// # Panics
+    /// If the node does not tell it.
+    #[track_caller]
+    pub fn metric(&mut self, node: usize, name: &str) -> u64 {
+        let ip = self.machine(node).ip;
+        let page = self.run(WATCHER, async move { observe::metrics(ip).await });
+        let found = page.as_deref().unwrap_or_default().lines();
+        let mut found = found.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = found.next().unwrap_or_else(|| panic!("n{node} does not tell {name}"));
+        value.parse().expect("it is a whole number")
+    }
+
     /// The clusters that the nodes say they belong to.
     pub fn clusters(&mut self) -> Vec<String> {
         let mut clusters: Vec<_> =

@@ -38,6 +38,11 @@ pub(super) async fn ask(node: IpAddr) -> Option<Status> {
     (!value["cluster"].is_null()).then_some(Status(value))
 }
 
+/// What a node tells Prometheus; `None` if it does not answer.
+pub(super) async fn metrics(node: IpAddr) -> Option<String> {
+    timeout(PATIENCE, get(SocketAddr::new(node, HTTP), "/metrics")).await.ok()?.ok()
+}
+
 /// Asks a node to see to it that a member leaves. Whether it will is seen when that has gone.
 pub(super) async fn drain(node: IpAddr, name: &str) -> bool {
     let path = format!("/api/drain?node={name}");

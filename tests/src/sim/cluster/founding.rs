@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use scatterhoard_node::Config;
+use scatterhoard_node::{AnyKeyReads, Config};
 use scatterhoard_store::Policy;
 use turmoil::Sim;
 
@@ -81,6 +81,13 @@ impl Founding {
     pub fn maxmemory(mut self, bytes: u64, policy: Policy) -> Self {
         self.config.maxmemory = bytes;
         self.config.maxmemory_policy = policy;
+        self
+    }
+
+    /// Reads at the any-key ports may be answered from copies. By default leaders are asked.
+    #[must_use]
+    pub fn near_reads(mut self) -> Self {
+        self.config.any_key_reads = AnyKeyReads::Near;
         self
     }
 
