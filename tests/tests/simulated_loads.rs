@@ -202,3 +202,38 @@ fn what_was_pushed_precedes_the_proof() {
         assert_eq!(cluster.hear(&talk, Duration::ZERO), Some("[invalidate [k]]".to_owned()));
     }
 }
+
+#[test]
+fn who_holds_that_there_is_nothing_hears_of_a_delete() {
+    let mut cluster = Cluster::of(3).seed(409);
+    let leader = cluster.leader_of("k");
+    let (talk, writer) = (cluster.talk(leader, Port::Cluster), cluster.talk(leader, Port::Cluster));
+    assert_eq!(cluster.say(&talk, "CLIENT TRACKING ON"), "OK");
+    for (delete, answer) in [("DEL k", "0"), ("UNLINK k", "0"), ("GETDEL k", "nil")] {
+        assert_eq!(cluster.say(&writer, "HOARD.SET k  NEGATIVE"), "OK");
+        assert_eq!(cluster.say(&talk, "HOARD.GET k"), "[negative -1]");
+        assert_eq!(cluster.say(&writer, delete), answer, "there is no value");
+        assert_ne!(cluster.say(&talk, "HOARD.PROBE"), "[]");
+        let told = cluster.hear(&talk, Duration::ZERO);
+        assert_eq!(told, Some("[invalidate [k]]".to_owned()), "{delete}");
+        assert_eq!(cluster.say(&talk, "HOARD.GET k"), "[miss]");
+    }
+}
+
+#[test]
+fn who_waits_for_a_load_hears_of_a_delete_that_ends_it() {
+    let mut cluster = Cluster::of(3).seed(410);
+    let leader = cluster.leader_of("k");
+    let loader = bystander(&mut cluster, leader);
+    assert!(cluster.say(&loader, "HOARD.GET k LEASE 10000").starts_with("[load "));
+    let (talk, writer) = (cluster.talk(leader, Port::Cluster), cluster.talk(leader, Port::Cluster));
+    assert_eq!(cluster.say(&talk, "CLIENT TRACKING ON"), "OK");
+    assert!(cluster.say(&talk, "HOARD.GET k LEASE 10000").starts_with("[wait "));
+    let waits = bystander(&mut cluster, leader);
+    let waited = cluster.spawn_say(&waits, "HOARD.WAIT k 60000");
+    cluster.wait(SECOND);
+    assert_eq!(cluster.say(&writer, "DEL k"), "0");
+    assert_eq!(cluster.hear(&talk, SECOND), Some("[invalidate [k]]".to_owned()));
+    cluster.wait(SECOND);
+    assert!(waited.is_done(), "it waits for nobody");
+}

@@ -1,4 +1,7 @@
 //! Which keys a write has changed, by what it answered.
+//!
+//! Who deletes is told of values only. There may have been something else: that the source has none, which copies are
+//! kept of as well, or a load, whose end others wait for. So a delete counts in any case.
 
 use scatterhoard_command::keys_of_write;
 use scatterhoard_store::{OpError, Reply, SetAnswer, When, Write};
@@ -30,8 +33,6 @@ fn has_changed(write: &Write<'_>, reply: &Reply<'_>) -> bool {
         // It changes no value, but whoever waits for the load is to hear that it is over.
         | Write::Release { .. }
         | Write::SetManyIfAbsent { .. }
-        | Write::Delete { .. }
-        | Write::Evict { .. }
         | Write::Expire { .. }
         | Write::Persist { .. }
         | Write::Copy { .. }
@@ -43,12 +44,15 @@ fn has_changed(write: &Write<'_>, reply: &Reply<'_>) -> bool {
             When::Present => was,
             When::Equal(value) => matches!(reply, Reply::Bulk(before) if before == value),
         },
-        Write::GetExpire { .. } | Write::GetDelete { .. } => was,
+        Write::GetExpire { .. } => was,
         Write::SetRange { value, .. } => !value.is_empty(),
         // Who only loads leaves what there is.
         Write::Lease { .. } => false,
         Write::AddToFilter { .. } => *reply != Reply::Bool(false),
         Write::SetMany { .. }
+        | Write::Delete { .. }
+        | Write::GetDelete { .. }
+        | Write::Evict { .. }
         | Write::Add { .. }
         | Write::AddFloat { .. }
         | Write::Append { .. }
@@ -86,15 +90,16 @@ mod tests {
         check(&set(When::Present, SetAnswer::Before), &Reply::Nil, &[]);
         check(&set(When::Always, SetAnswer::Before), &Reply::Nil, &["k"]);
         check(&Write::Add { key: b"k", delta: 1 }, &Reply::Error(OpError::Overflow), &[]);
-        check(&Write::GetDelete { key: b"k" }, &Reply::Nil, &[]);
-        check(&Write::Delete { keys: vec![b"a", b"b"] }, &Reply::Int(0), &[]);
+        let expire = Write::GetExpire { key: b"k", expiry: Expiry::Clear };
+        check(&expire, &Reply::Nil, &[]);
     }
 
     #[test]
     fn what_may_have_been_done_counts() {
         let lost = Reply::Error(OpError::AnswerLost);
         check(&set(When::Absent, SetAnswer::Done), &lost, &["k"]);
-        check(&Write::Delete { keys: vec![b"a", b"b"] }, &Reply::Int(1), &["a", "b"]);
+        check(&Write::Delete { keys: vec![b"a", b"b"] }, &Reply::Int(0), &["a", "b"]);
+        check(&Write::GetDelete { key: b"k" }, &Reply::Nil, &["k"]);
     }
 
     #[test]
