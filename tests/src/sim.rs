@@ -11,6 +11,7 @@
 //!
 //! What a simulation does not show: TCP that sends again what was lost, and several threads.
 
+mod application;
 mod audit;
 pub mod chance;
 mod client;
@@ -27,6 +28,7 @@ mod talk;
 mod trace;
 pub mod walk;
 
+pub use application::{App, World};
 pub use audit::Counts;
 pub use client::{Client, Port, Told};
 pub use clock::SimClock;

@@ -4,15 +4,16 @@ mod cores;
 mod founding;
 mod lurking;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use scatterhoard_node::Config;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use turmoil::Sim;
 
 use super::SimClock;
+use super::application::{App, Desk};
 use super::audit::{Audit, Counts, Whose};
 use super::client::{Client, Port, Told};
 use super::clock::tell_time;
@@ -35,8 +37,8 @@ use lurking::Lurking;
 use scatterhoard_check::history::{Action, Answer, Operation, Recorder};
 
 /// How long a message takes.
-const LATENCY_MIN: Duration = Duration::from_millis(1);
-const LATENCY_MAX: Duration = Duration::from_millis(8);
+pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
+pub(super) const LATENCY_MAX: Duration = Duration::from_millis(8);
 
 /// Simulated time moves in such steps; messages arrive between them.
 const TICK: Duration = Duration::from_millis(4);
@@ -54,15 +56,18 @@ type Job = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A cluster of nodes numbered from 1, and machines for clients.
 pub struct Cluster {
-    sim: Sim<'static>,
-    seed: u64,
+    pub(super) sim: Sim<'static>,
+    pub(super) seed: u64,
     config: Config,
     machines: Vec<Rc<Machine>>,
     clients: Vec<ClientHost>,
-    links: Links,
+    /// The machines of applications.
+    pub(super) desks: Vec<Rc<Desk>>,
+    pub(super) links: Links,
     /// Nodes that are far away.
     slow: BTreeSet<usize>,
-    recorder: Recorder,
+    pub(super) slow_apps: BTreeSet<App>,
+    pub(super) recorder: Recorder,
     teller: Option<Client>,
     trace: Option<Trace>,
     events: Vec<String>,
@@ -78,16 +83,16 @@ struct ClientHost {
     jobs: mpsc::UnboundedSender<Job>,
 }
 
-/// Something under way on a client's machine.
+/// Something under way on a client's or an application's machine.
 pub struct Running<T> {
-    result: Rc<RefCell<Option<T>>>,
+    pub(super) result: Arc<Mutex<Option<T>>>,
 }
 
 impl<T> Running<T> {
     /// Whether it is done.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.result.borrow().is_some()
+        self.result.lock().is_some()
     }
 }
 
@@ -321,6 +326,7 @@ impl Cluster {
         for node in std::mem::take(&mut self.slow) {
             self.set_latency(node, LATENCY_MIN, LATENCY_MAX);
         }
+        self.speed_up_apps();
         self.links.heal(&self.sim);
     }
 
@@ -516,11 +522,11 @@ impl Cluster {
         on: usize,
         work: impl Future<Output = T> + 'static,
     ) -> Running<T> {
-        let result = Rc::new(RefCell::new(None));
-        let place = Rc::clone(&result);
+        let result = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&result);
         let job = Box::pin(async move {
             let done = work.await;
-            place.replace(Some(done));
+            *place.lock() = Some(done);
         });
         assert!(self.clients[on].jobs.send(job).is_ok(), "machines of clients never end");
         Running { result }
@@ -533,7 +539,7 @@ impl Cluster {
     pub fn finish<T>(&mut self, running: &Running<T>) -> T {
         let by = self.elapsed() + PATIENCE;
         loop {
-            if let Some(result) = running.result.borrow_mut().take() {
+            if let Some(result) = running.result.lock().take() {
                 return result;
             }
             assert!(self.elapsed() < by, "clients give up long before this");
@@ -640,6 +646,7 @@ impl Cluster {
         for at in order {
             self.machines[at].step(TICK, &self.audit);
         }
+        self.desks.iter().for_each(|desk| desk.step(TICK));
         self.lurk();
         self.audit.assert_unbroken();
     }

@@ -55,7 +55,7 @@ pub(super) struct Machine {
     pace: Cell<f64>,
     /// The way to the operating system, while the machine has power.
     calls: RefCell<Option<mpsc::UnboundedSender<Call>>>,
-    process: RefCell<Option<Process>>,
+    process: RefCell<Option<Process<Life>>>,
     life: Arc<Mutex<Life>>,
     leave: RefCell<Arc<Notify>>,
 }
@@ -154,7 +154,7 @@ impl Machine {
     }
 
     /// Does something with the process, if there is one.
-    pub(super) fn with_process<T>(&self, work: impl FnOnce(&mut Process) -> T) -> Option<T> {
+    pub(super) fn with_process<T>(&self, work: impl FnOnce(&mut Process<Life>) -> T) -> Option<T> {
         self.process.borrow_mut().as_mut().map(work)
     }
 
@@ -164,7 +164,7 @@ impl Machine {
         let _none = self.with_process(|process| process.set_pace(pace));
     }
 
-    fn give_birth(&self) -> Option<Process> {
+    fn give_birth(&self) -> Option<Process<Life>> {
         let calls = self.calls.borrow().clone()?;
         self.lives.set(self.lives.get() + 1);
         // No two lives have the same chance.
@@ -175,6 +175,6 @@ impl Machine {
         self.leave.replace(Arc::clone(&leave));
         let lines = Lines { leave, life: Arc::clone(&self.life) };
         let config = self.config.borrow().clone();
-        Some(Process::start(self.number, config, environment, lines, self.pace.get()))
+        Some(Process::node(self.number, config, environment, lines, self.pace.get()))
     }
 }

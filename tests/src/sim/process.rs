@@ -67,11 +67,11 @@ pub(super) struct Lines {
     pub(super) life: Arc<Mutex<Life>>,
 }
 
-/// A process.
-pub(super) struct Process {
+/// A process, and what it ends with.
+pub(super) struct Process<T> {
     machine: usize,
     runtime: Runtime,
-    main: JoinHandle<Life>,
+    main: JoinHandle<T>,
     /// What its clock should show.
     now: Instant,
     /// How fast its clock runs: 1.0 is right.
@@ -83,15 +83,29 @@ pub(super) struct Process {
     steps_count: u32,
 }
 
-impl Process {
-    pub(super) fn start(
+impl Process<Life> {
+    /// A node.
+    pub(super) fn node(
         machine: usize,
         config: Config,
         environment: Environment,
         lines: Lines,
         pace: f64,
     ) -> Self {
-        let seed = RngSeed::from_bytes(&environment.seed.to_le_bytes());
+        let seed = environment.seed;
+        Self::start(machine, seed, pace, live(config, environment, lines))
+    }
+}
+
+impl<T: Send + 'static> Process<T> {
+    /// Begins with `main`, which is what it does. `machine` is 0 if it is nobody's node.
+    pub(super) fn start(
+        machine: usize,
+        seed: u64,
+        pace: f64,
+        main: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        let seed = RngSeed::from_bytes(&seed.to_le_bytes());
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -104,12 +118,12 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Instant::now()
         });
-        let main = runtime.spawn(live(config, environment, lines));
+        let main = runtime.spawn(main);
         Self { machine, runtime, main, now, pace, held: false, share: 1, steps_count: 0 }
     }
 
     /// Lets so much time go by. Answers with how the process has ended, if it has.
-    pub(super) fn step(&mut self, tick: Duration) -> Option<Life> {
+    pub(super) fn step(&mut self, tick: Duration) -> Option<T> {
         self.now += tick.mul_f64(self.pace);
         self.steps_count = self.steps_count.wrapping_add(1);
         if self.held || !self.steps_count.is_multiple_of(self.share) {
@@ -142,7 +156,7 @@ impl Process {
         }
         let main = &mut self.main;
         main.is_finished().then(|| match self.runtime.block_on(main) {
-            Ok(life) => life,
+            Ok(ended) => ended,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         })
     }
@@ -173,7 +187,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl<T> Drop for Process<T> {
     fn drop(&mut self) {
         disarm(self.machine);
     }
