@@ -37,7 +37,7 @@ fn a_history_under_kills_and_pauses_is_linearizable() {
             // Two go through the any-key port, where nodes forward what is not theirs.
             let seeds = if number < 6 { &listens } else { &any_keys };
             let (workload, seeds) = (&workload, seeds.clone());
-            scope.spawn(move || workload.be(number, seeds));
+            scope.spawn(move || workload.be(number, seeds, number == 1));
         }
         let _finish = workload.finish_on_drop();
         torment(&mut cluster, &mut StdRng::seed_from_u64(seed));

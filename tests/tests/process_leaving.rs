@@ -32,7 +32,7 @@ fn nodes_that_are_drained_or_leave_take_nothing_with_them() {
         for number in 0..6 {
             let seeds = if number < 4 { &listens } else { &any_keys };
             let (workload, seeds) = (&workload, seeds.clone());
-            scope.spawn(move || workload.be(number, seeds));
+            scope.spawn(move || workload.be(number, seeds, number == 1));
         }
         let _finish = workload.finish_on_drop();
         pause(A_WHILE);

@@ -25,7 +25,7 @@ const WORKERS_COUNT: usize = 2;
 const SEEDS_COUNT_TELLING: u64 = 200;
 
 /// What walks plan, and what must come of it, as [`Counts`] name it. What never happens was not tested.
-const PLANNED: [&str; 52] = [
+const PLANNED: [&str; 53] = [
     "Crash",
     "CrashLoop",
     "Kill",
@@ -78,6 +78,7 @@ const PLANNED: [&str; 52] = [
     "replicas dropped",
     "leaderships handed over",
     "keys evicted",
+    "walks in which clients were told of changes",
 ];
 
 #[test]

@@ -49,6 +49,7 @@ pub struct Client {
     seeds: Vec<SocketAddr>,
     seed: usize,
     patience: Duration,
+    tracks: bool,
     open: BTreeMap<SocketAddr, Connection>,
     leaders: BTreeMap<Slot, SocketAddr>,
 }
@@ -60,13 +61,20 @@ impl Client {
     pub fn new(seeds: Vec<SocketAddr>) -> Self {
         assert!(!seeds.is_empty(), "a client knows an address");
         let (open, leaders) = (BTreeMap::new(), BTreeMap::new());
-        Self { seeds, seed: 0, patience: PATIENCE, open, leaders }
+        Self { seeds, seed: 0, patience: PATIENCE, tracks: false, open, leaders }
     }
 
     /// The same client, begun with another of its addresses.
     #[must_use]
     pub fn beginning_with(mut self, seed: usize) -> Self {
         self.seed = seed % self.seeds.len();
+        self
+    }
+
+    /// The same client, which has everything tracked that it reads.
+    #[must_use]
+    pub fn tracking(mut self) -> Self {
+        self.tracks = true;
         self
     }
 
@@ -228,7 +236,11 @@ impl Client {
 
     fn connection(&mut self, addr: SocketAddr) -> Option<&mut Connection> {
         if !self.open.contains_key(&addr) {
-            let connection = Connection::open_within(addr, CONNECT_PATIENCE, self.patience).ok()?;
+            let mut connection =
+                Connection::open_within(addr, CONNECT_PATIENCE, self.patience).ok()?;
+            if self.tracks {
+                connection.track().ok()?;
+            }
             self.open.insert(addr, connection);
         }
         self.open.get_mut(&addr)

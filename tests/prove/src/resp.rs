@@ -1,5 +1,6 @@
 //! The Redis protocol from the client's side, written apart from the product's own decoder so that a
-//! mistake in that one does not go unseen. RESP2, blocking, one connection.
+//! mistake in that one does not go unseen. Blocking, one connection; RESP2, and of RESP3 what such replies need that
+//! a client gets who has keys tracked.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,9 +18,9 @@ pub enum Value {
     Error(String),
     /// `:1`
     Integer(i64),
-    /// `$3 …`, or nil.
+    /// `$3 …`, or nil, which RESP3 has as `_`.
     Bulk(Option<Bytes>),
-    /// `*2 …`, or nil.
+    /// `*2 …`, or nil; what RESP3 has as `%1 …` too.
     Array(Option<Vec<Value>>),
 }
 
@@ -97,12 +98,31 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// The next reply.
+    /// Says that it understands RESP3, and has everything tracked that is read from now on (`CLIENT TRACKING ON`).
+    ///
+    /// # Errors
+    /// The connection was lost, time is up, or the other end will not.
+    pub fn track(&mut self) -> io::Result<()> {
+        for words in [&[&b"HELLO"[..], b"3"][..], &[b"CLIENT", b"TRACKING", b"ON"]] {
+            if let Value::Error(text) = self.call(words)? {
+                return Err(io::Error::other(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next reply. What is pushed before it is passed over.
     ///
     /// # Errors
     /// The connection was lost, time is up, or the reply is malformed.
     pub fn receive(&mut self) -> io::Result<Value> {
-        let line = self.line()?;
+        let mut line = self.line()?;
+        while let Some(count) = line.strip_prefix('>') {
+            for _ in 0..count.parse::<u32>().map_err(|_| odd(&line))? {
+                self.receive()?;
+            }
+            line = self.line()?;
+        }
         let (kind, rest) = line.split_at_checked(1).ok_or_else(|| odd(&line))?;
         let number = || rest.parse::<i64>().map_err(|_| odd(&line));
         Ok(match kind {
@@ -115,10 +135,16 @@ impl Connection {
             }),
             "*" => Value::Array(match number()? {
                 -1 => None,
-                count => Some((0..count).map(|_| self.receive()).collect::<io::Result<_>>()?),
+                count => Some(self.several(count)?),
             }),
+            "%" => Value::Array(Some(self.several(2 * number()?)?)),
+            "_" => Value::Bulk(None),
             _ => return Err(odd(&line)),
         })
+    }
+
+    fn several(&mut self, count: i64) -> io::Result<Vec<Value>> {
+        (0..count).map(|_| self.receive()).collect()
     }
 
     /// Everything that comes until the other end closes, errors included; empty if it closed without a

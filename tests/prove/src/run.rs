@@ -241,7 +241,8 @@ fn ask_and_torment<'t>(
         for number in 0..FOLLOWERS_COUNT + LEAVERS_COUNT {
             let leaves = number >= FOLLOWERS_COUNT && !any_keys.is_empty();
             let seeds = if leaves { any_keys.clone() } else { listens.clone() };
-            scope.spawn(move || workload.be(number, seeds));
+            let tracks = !leaves && number % 2 == 1;
+            scope.spawn(move || workload.be(number, seeds, tracks));
         }
         for (&(_, slots), number) in partitions.iter().zip(FOLLOWERS_COUNT + LEAVERS_COUNT..) {
             let seeds = listens.clone();

@@ -160,10 +160,15 @@ impl Workload {
         Finish::of(&self.over)
     }
 
-    /// Is one client until the end: asks for what its number and the seed say.
-    pub fn be(&self, number: u32, seeds: Vec<SocketAddr>) {
+    /// Is one client until the end: asks for what its number and the seed say. If it has what it reads tracked, it keeps
+    /// no copies: what it is told must get in the way of nothing.
+    pub fn be(&self, number: u32, seeds: Vec<SocketAddr>, tracks: bool) {
         let mut rng = StdRng::seed_from_u64(self.seed ^ (u64::from(number) << 32));
-        let mut client = Client::new(seeds.clone()).beginning_with(number as usize);
+        let connect = |seed| {
+            let client = Client::new(seeds.clone()).beginning_with(seed);
+            if tracks { client.tracking() } else { client }
+        };
+        let mut client = connect(number as usize);
         let mut count = 0;
         while !self.over.load(Ordering::Relaxed) {
             if self.mix.pipelines && rng.random_range(0..PIPELINE_AFTER) == 0 {
@@ -176,8 +181,7 @@ impl Workload {
                 self.perform(number, &mut client, action);
             }
             if rng.random_range(0..RECONNECT_AFTER) == 0 {
-                client =
-                    Client::new(seeds.clone()).beginning_with(rng.random_range(0..seeds.len()));
+                client = connect(rng.random_range(0..seeds.len()));
             }
             thread::sleep(Duration::from_millis(rng.random_range(0..self.mix.pause_ms_max)));
         }

@@ -102,6 +102,10 @@ pub struct Client {
     first: usize,
     /// Whether redirections are followed, and other nodes tried.
     roams: bool,
+    /// Whether it has what it reads tracked.
+    tracks: bool,
+    /// What was pushed to it.
+    pushes_count: u64,
     connections: BTreeMap<SocketAddr, Connection>,
     recorder: Recorder,
     hops_most: usize,
@@ -110,6 +114,7 @@ pub struct Client {
 struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    pushes_count: u64,
 }
 
 /// Why there is no reply.
@@ -130,6 +135,8 @@ impl Client {
             entries,
             first: 0,
             roams: true,
+            tracks: false,
+            pushes_count: 0,
             connections: BTreeMap::new(),
             recorder,
             hops_most: 0,
@@ -140,6 +147,19 @@ impl Client {
     #[must_use]
     pub fn of_one(number: u32, node: IpAddr, port: Port, recorder: Recorder) -> Self {
         Self { roams: false, ..Self::new(number, &[node], port, recorder) }
+    }
+
+    /// A client that has everything tracked that it reads (`CLIENT TRACKING ON`), in RESP3. It keeps no copies: what it
+    /// is told must not get in the way of anything.
+    #[must_use]
+    pub fn tracking(self) -> Self {
+        Self { tracks: true, ..self }
+    }
+
+    /// How often something was pushed to it.
+    #[must_use]
+    pub const fn pushes_count(&self) -> u64 {
+        self.pushes_count
     }
 
     /// The most redirections that one request needed.
@@ -292,9 +312,10 @@ impl Client {
     ) -> Result<Vec<Value>, Lost> {
         let mut connection = match self.connections.remove(&to) {
             Some(connection) => connection,
-            None => connect(to, deadline).await.map_err(Lost::Unsent)?,
+            None => connect(to, self.tracks, deadline).await.map_err(Lost::Unsent)?,
         };
         let replied = timeout_at(deadline, connection.exchange(requests, count)).await;
+        self.pushes_count += std::mem::take(&mut connection.pushes_count);
         match replied {
             Ok(Ok(values)) => {
                 self.connections.insert(to, connection);
@@ -314,6 +335,10 @@ impl Connection {
             let decoded = Value::decode(&self.received, ReplyLimits::DEFAULT);
             if let Some((value, length)) = decoded.map_err(std::io::Error::other)? {
                 self.received.drain(..length);
+                if matches!(value, Value::Push(_)) {
+                    self.pushes_count += 1;
+                    continue;
+                }
                 values.push(value);
                 if values.len() == count {
                     return Ok(values);
@@ -327,10 +352,27 @@ impl Connection {
     }
 }
 
-async fn connect(to: SocketAddr, deadline: Instant) -> Result<Connection, String> {
+async fn connect(to: SocketAddr, tracks: bool, deadline: Instant) -> Result<Connection, String> {
     let by = deadline.min(Instant::now() + CONNECT_PATIENCE);
-    match timeout_at(by, TcpStream::connect(to)).await {
-        Ok(Ok(stream)) => Ok(Connection { stream, received: Vec::new() }),
+    let connected = async {
+        let stream = TcpStream::connect(to).await?;
+        let mut connection = Connection { stream, received: Vec::new(), pushes_count: 0 };
+        if tracks {
+            let mut requests = Vec::new();
+            let mut encoder = Encoder::new(&mut requests, Protocol::Resp2);
+            encoder.request(Args::from(&[&b"HELLO"[..], b"3"]));
+            encoder.request(Args::from(&[&b"CLIENT"[..], b"TRACKING", b"ON"]));
+            let replies = connection.exchange(&requests, 2).await?;
+            if let Some(Value::Error(text)) =
+                replies.into_iter().find(|it| matches!(it, Value::Error(_)))
+            {
+                return Err(std::io::Error::other(text));
+            }
+        }
+        Ok(connection)
+    };
+    match timeout_at(by, connected).await {
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(format!("cannot connect to {to}: {error}")),
         Err(_) => Err(format!("cannot connect to {to} in time")),
     }

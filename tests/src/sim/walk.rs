@@ -92,6 +92,8 @@ pub fn walk(seed: u64) -> Walked {
     for number in CLIENTS_FIRST..CLIENTS_FIRST + CLIENTS_COUNT {
         let port = if number % 2 == 0 { Port::Cluster } else { Port::AnyKey };
         let client = walk.cluster.client(number, port);
+        // Of those that know who leads what, every second one.
+        let client = if number % 4 == 0 { client.tracking() } else { client };
         let rng = StdRng::seed_from_u64(walk.rng.random());
         running.push(walk.cluster.spawn(number, torment(client, rng, walk.shared.clone())));
     }
@@ -114,6 +116,9 @@ pub fn walk(seed: u64) -> Walked {
     walk.shared.mood.set(Mood::Over);
     for client in &running {
         walk.cluster.finish(client);
+    }
+    if walk.shared.pushes_count.get() > 0 {
+        walk.cluster.count("walks in which clients were told of changes");
     }
     walk.rest()
 }

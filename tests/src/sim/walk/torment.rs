@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) mood: Rc<Cell<Mood>>,
     /// Requests under way.
     pub(super) busy: Rc<Cell<usize>>,
+    /// What was pushed to all clients.
+    pub(super) pushes_count: Rc<Cell<u64>>,
     /// The key that a write was acknowledged for last.
     latest: Rc<RefCell<Bytes>>,
     pub(super) mortal: bool,
@@ -61,6 +63,7 @@ impl Shared {
         Self {
             mood: Rc::new(Cell::new(Mood::Asking)),
             busy: Rc::default(),
+            pushes_count: Rc::default(),
             latest: Rc::new(RefCell::new(Bytes::from_static(ADDED_TO.as_bytes()))),
             mortal: plan.mortal,
             crowded: plan.crowded,
@@ -73,7 +76,10 @@ pub(super) async fn torment(mut client: Client, mut rng: StdRng, shared: Shared)
     let mut count = 0_u32;
     loop {
         match shared.mood.get() {
-            Mood::Over => return,
+            Mood::Over => {
+                shared.pushes_count.set(shared.pushes_count.get() + client.pushes_count());
+                return;
+            }
             Mood::Resting => {}
             Mood::Asking => {
                 count += 1;
