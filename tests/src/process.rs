@@ -27,6 +27,7 @@ pub use binary::hoard;
 use client::Client;
 use keeper::Keeper;
 use node::Node;
+pub use scatterhoard_prove::finish::Finish;
 pub use scatterhoard_prove::http::{Response, get as http_get};
 pub use scatterhoard_prove::ports::{Block, Ports};
 pub use scatterhoard_prove::{client, resp, workload};

@@ -52,7 +52,7 @@ fn mutants_are_bugs_of_the_product_and_of_nothing_else() {
     for patch in patches() {
         let text = std::fs::read_to_string(&patch).expect("a patch is text");
         for file in text.lines().filter_map(|line| line.strip_prefix("+++ b/")) {
-            let of_the_product = ["ring/", "cluster/", "replication/", "node/"];
+            let of_the_product = ["ring/", "cluster/", "replication/", "node/", "client/"];
             let is_source = of_the_product.iter().any(|folder| file.starts_with(folder));
             assert!(is_source && file.ends_with(".rs"), "{}: {file}", name(&patch));
         }

@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scatterhoard_check::history::{Action, Answer};
-use scatterhoard_check::near::{answers, too_old};
 use scatterhoard_tests::sim::{Cluster, Life, Port, Told};
 
 const MS: Duration = Duration::from_millis(1);
@@ -93,15 +92,6 @@ fn keep_writing(
     move |cluster| cluster.finish(&running)
 }
 
-/// Answers how many values were read.
-#[track_caller]
-fn assert_fresh(cluster: &Cluster) -> usize {
-    let bound = u64::try_from(BOUND.as_nanos()).expect("it is short");
-    let history = cluster.history();
-    assert_eq!(too_old(&history, bound), []);
-    history.iter().flat_map(answers).count()
-}
-
 #[test]
 fn a_copy_is_served_until_its_key_is_written() {
     let (mut cluster, leader, reader) = three(51);
@@ -121,7 +111,7 @@ fn a_copy_is_served_until_its_key_is_written() {
     cluster.ask_node(leader, Port::Cluster, Action::set("other", "o")).acked();
     cluster.wait(40 * MS);
     assert_eq!(near(&mut cluster, reader, "other"), Some("o".to_owned()), "absence is a copy too");
-    assert_fresh(&cluster);
+    cluster.assert_fresh(BOUND);
 }
 
 #[test]
@@ -212,7 +202,7 @@ fn a_reader_cut_off_from_the_leader_stops_within_the_bound() {
         cluster.wait(2 * SECOND);
         cluster.heal();
         reads(&mut cluster);
-        assert_fresh(&cluster);
+        cluster.assert_fresh(BOUND);
         cluster.settle();
         assert_eq!(near(&mut cluster, reader, "k"), Some("new".to_owned()));
     }
@@ -242,7 +232,7 @@ fn news_that_come_late_or_never_make_nothing_old() {
     reads(&mut cluster);
     assert!(writes(&mut cluster) > 50);
     assert!(cluster.metric(reader, HITS) > 100, "some were copies");
-    assert!(assert_fresh(&cluster) > 200);
+    assert!(cluster.assert_fresh(BOUND) > 200);
 }
 
 #[test]
@@ -259,7 +249,7 @@ fn a_leader_that_dies_before_it_has_told_leaves_nothing_old() {
     cluster.heal();
     cluster.until("another leads", |cluster| cluster.leader_of("k") != leader);
     reads(&mut cluster);
-    assert_fresh(&cluster);
+    cluster.assert_fresh(BOUND);
     assert_eq!(cluster.get("k"), Some("new".to_owned()));
 }
 
@@ -275,7 +265,7 @@ fn leaderships_that_move_make_nothing_old() {
     cluster.until("another leads", |cluster| cluster.leader_of("k") != leader);
     reads(&mut cluster);
     assert!(writes(&mut cluster) > 50);
-    assert_fresh(&cluster);
+    cluster.assert_fresh(BOUND);
 }
 
 #[test]
@@ -290,26 +280,28 @@ fn a_reader_that_was_stopped_serves_nothing_from_before() {
     cluster.wait(SECOND);
     cluster.resume(reader);
     reads(&mut cluster);
-    assert_fresh(&cluster);
+    cluster.assert_fresh(BOUND);
     assert_eq!(near(&mut cluster, reader, "k"), Some("new".to_owned()));
 }
 
 #[test]
 fn walks_through_faults_read_nothing_older_than_the_bound() {
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (0..6).collect::<Vec<u64>>(),
-    };
-    for seed in seeds {
-        println!(
-            "replay: SEED={seed} cargo test -p scatterhoard-tests --test simulated_near walks"
-        );
-        walk(seed);
+    (0..6).for_each(walk);
+}
+
+/// For `scripts/mutants`, and whoever looks at one walk.
+#[test]
+fn the_walk_of_a_seed() {
+    if let Ok(seed) = std::env::var("SEED") {
+        walk(seed.parse().expect("a number"));
     }
 }
 
 fn walk(seed: u64) {
     const KEYS: &[&str] = &["a", "b", "{a}c", "d"];
+    println!(
+        "replay: SEED={seed} cargo test -p scatterhoard-tests --test simulated_near of_a_seed"
+    );
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cluster = Cluster::of(3)
         .near_reads()
@@ -351,7 +343,7 @@ fn walk(seed: u64) {
     }
     running.into_iter().for_each(|reads| reads(&mut cluster));
     let acked = writes(&mut cluster);
-    let reads = assert_fresh(&cluster);
+    let reads = cluster.assert_fresh(BOUND);
     let hits: u64 = (1..=3).map(|node| cluster.metric(node, HITS)).sum();
     println!("seed {seed}: {acked} writes, {reads} reads, {hits} from copies of the last lives");
     assert!(acked > 50 && reads > 1000 && hits > 100, "it was a walk through peace as well");

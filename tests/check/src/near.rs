@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -45,6 +46,22 @@ pub fn too_old(history: &[Operation], bound: u64) -> Vec<TooOld> {
         (age > bound).then(|| TooOld { read: read.clone(), age })
     });
     found.collect()
+}
+
+/// Sees to it that there are no reads older than the bound, and answers how many values were read.
+///
+/// # Panics
+/// If there are, with what had been written by then.
+#[track_caller]
+pub fn assert_fresh(history: &[Operation], bound: Duration) -> usize {
+    let flaws = too_old(history, u64::try_from(bound.as_nanos()).expect("it is short"));
+    let Some(first) = flaws.first() else { return history.iter().flat_map(answers).count() };
+    let keys = first.read.action.keys();
+    let before = |it: &&Operation| !it.action.is_read() && it.invoked <= first.read.invoked;
+    let writes = history.iter().filter(before).filter(|it| it.action.keys() == keys);
+    let writes: Vec<_> = writes.collect();
+    let last = &writes[writes.len().saturating_sub(8)..];
+    panic!("{} reads were too old; the first: {first:#?}\nafter {last:#?}", flaws.len());
 }
 
 /// The keys that an operation has read, and what each was said to hold.

@@ -35,6 +35,7 @@ use super::trace::Trace;
 pub use founding::Founding;
 use lurking::Lurking;
 use scatterhoard_check::history::{Action, Answer, Operation, Recorder};
+use scatterhoard_check::near;
 
 /// How long a message takes.
 pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
@@ -167,6 +168,16 @@ impl Cluster {
     #[must_use]
     pub fn history(&self) -> Vec<Operation> {
         self.recorder.history()
+    }
+
+    /// Sees to it that no read was answered with what had been replaced for longer than the bound. Answers how many
+    /// values were read.
+    ///
+    /// # Panics
+    /// If one was.
+    #[track_caller]
+    pub fn assert_fresh(&self, bound: Duration) -> usize {
+        near::assert_fresh(&self.history(), bound)
     }
 
     // What happens to machines and links.
