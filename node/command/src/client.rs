@@ -67,8 +67,8 @@ pub enum ClientCommand<'a> {
     TrackingOff,
     /// `CLIENT CACHING YES|NO`: about the keys of the next command alone.
     Caching {
-        /// `YES`
-        yes: bool,
+        /// `YES`; `None`: neither. As Redis, that is looked at only where the command makes sense.
+        yes: Option<bool>,
     },
     /// `CLIENT TRACKINGINFO`
     TrackingInfo,

@@ -2,6 +2,7 @@
 //! mistake in that one does not go unseen. Blocking, one connection; RESP2, and of RESP3 what such replies need that
 //! a client gets who has keys tracked.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +21,7 @@ pub enum Value {
     Integer(i64),
     /// `$3 …`, or nil, which RESP3 has as `_`.
     Bulk(Option<Bytes>),
-    /// `*2 …`, or nil; what RESP3 has as `%1 …` too.
+    /// `*2 …`, or nil; what RESP3 has as `%1 …` or `~2 …` too.
     Array(Option<Vec<Value>>),
 }
 
@@ -50,10 +51,14 @@ impl fmt::Debug for Value {
     }
 }
 
+/// What was pushed is kept so far: most clients never ask for it.
+const PUSHED_COUNT_MAX: usize = 100;
+
 /// A connection to a Redis port.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
+    pushed: VecDeque<Vec<Value>>,
 }
 
 impl Connection {
@@ -78,7 +83,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), pushed: VecDeque::new() })
     }
 
     /// Sends a command and waits for its reply.
@@ -111,15 +116,23 @@ impl Connection {
         Ok(())
     }
 
-    /// The next reply. What is pushed before it is passed over.
+    /// What was pushed before the replies that came until now, and was not taken yet: the last
+    /// [`PUSHED_COUNT_MAX`].
+    pub fn pushed(&mut self) -> impl Iterator<Item = Vec<Value>> {
+        self.pushed.drain(..)
+    }
+
+    /// The next reply. What is pushed before it is kept for [`Self::pushed`].
     ///
     /// # Errors
     /// The connection was lost, time is up, or the reply is malformed.
     pub fn receive(&mut self) -> io::Result<Value> {
         let mut line = self.line()?;
         while let Some(count) = line.strip_prefix('>') {
-            for _ in 0..count.parse::<u32>().map_err(|_| odd(&line))? {
-                self.receive()?;
+            let pushed = self.several(count.parse().map_err(|_| odd(&line))?)?;
+            self.pushed.push_back(pushed);
+            if self.pushed.len() > PUSHED_COUNT_MAX {
+                self.pushed.pop_front();
             }
             line = self.line()?;
         }
@@ -138,6 +151,7 @@ impl Connection {
                 count => Some(self.several(count)?),
             }),
             "%" => Value::Array(Some(self.several(2 * number()?)?)),
+            "~" => Value::Array(Some(self.several(number()?)?)),
             "_" => Value::Bulk(None),
             _ => return Err(odd(&line)),
         })

@@ -191,7 +191,7 @@ const TRACKING_FLAGS: [(&str, TrackingFlag); 4] = [
 
 pub(crate) fn caching(request: Request<'_>) -> Parsed<'_> {
     let yes = meaning(request.word(2), &[("yes", true), ("no", false)]);
-    client(ClientCommand::Caching { yes: yes.ok_or(CommandError::Syntax)? })
+    client(ClientCommand::Caching { yes })
 }
 
 pub(crate) fn trackinginfo(_: Request<'_>) -> Parsed<'_> {

@@ -159,22 +159,23 @@ impl Control {
         })
     }
 
-    pub(super) fn note_caching(&mut self, yes: bool, reply: &mut Encoder<'_>) {
+    pub(super) fn note_caching(&mut self, yes: Option<bool>, reply: &mut Encoder<'_>) {
         let mode = self.tracker.as_ref().map(|tracker| &tracker.mode);
         let refusal = match (mode, yes) {
             (None, _) => {
                 "CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
                  OPTOUT mode enabled"
             }
-            (Some(Mode::Reads(Choice::OptIn)), true)
-            | (Some(Mode::Reads(Choice::OptOut)), false) => {
+            (Some(_), None) => "syntax error",
+            (Some(Mode::Reads(Choice::OptIn)), Some(true))
+            | (Some(Mode::Reads(Choice::OptOut)), Some(false)) => {
                 self.caching = true;
                 return reply.ok();
             }
-            (Some(Mode::Reads(_) | Mode::Broadcast(_)), true) => {
+            (Some(Mode::Reads(_) | Mode::Broadcast(_)), Some(true)) => {
                 "CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode."
             }
-            (Some(Mode::Reads(_) | Mode::Broadcast(_)), false) => {
+            (Some(Mode::Reads(_) | Mode::Broadcast(_)), Some(false)) => {
                 "CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode."
             }
         };
