@@ -6,10 +6,11 @@
 //! ```no_run
 //! # async fn store(user: &str) {}
 //! # async fn example() -> Result<(), scatterhoard_client::Error> {
-//! use scatterhoard_client::Cluster;
 //! use scatterhoard_client::bloom::Guard;
+//! use scatterhoard_client::level::{HoardLevel, LevelConfig};
 //!
-//! let guard = Guard::new(Cluster::connect(["127.0.0.1:7001"]).await?, "users:there");
+//! let level = HoardLevel::connect(LevelConfig::new(["127.0.0.1:7001"])).await?;
+//! let guard = Guard::new(level, "users:there");
 //! // Once: a filter for a million, wrong about one absent item in a hundred. All that exists is added; then it counts.
 //! guard.reserve(1_000_000, 0.01).await?;
 //! guard.add_many(["ann", "bob"]).await?;
@@ -49,8 +50,16 @@
 //! Answers are kept, and not the bits. Answers are exact under the rules that near copies have anyway, cost what the
 //! absent items that are asked for cost, and nothing for a filter that nobody asks. The price: an item that was not
 //! asked for lately takes a round trip, and so does each after a change of the filter. Bits would answer for all
-//! items, but each addition makes them old as a whole, and a filter for a million is 1.2 MB to fetch anew. A level that
-//! gives no marks, as [`Cluster`], is asked each time.
+//! items, but each addition makes them old as a whole, and a filter for a million is 1.2 MB to fetch anew.
+//!
+//! [`HoardLevel`](crate::level::HoardLevel) gives marks; a cache and any number of guards may share one. [`Cluster`]
+//! gives none, and is asked each time.
+//!
+//! # What a reader may see
+//! With [`Cluster`]: *no* only of what was not added before it asked. With a level that gives marks: *no* also of what
+//! somebody else added within the bound before it asked (200 ms unless chosen otherwise); of what was added through
+//! the same level never, once that was answered. When the filter is deleted or evicted, *no* may be said for as long
+//! as it takes to hear of that, of what was absent from it. *Yes* may be said of anything at any time.
 
 use std::sync::Arc;
 
@@ -62,6 +71,8 @@ use crate::level::{Mark, Moment};
 use crate::{Clock, Cluster, Command, Error, Value};
 
 mod absent;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 #[cfg(test)]
 mod tests;
 
@@ -82,7 +93,8 @@ const SEALS: [&[u8]; 8] = [
 /// Absent items that are kept unless it was chosen otherwise: a few MB.
 const KEPT_COUNT: usize = 1 << 16;
 
-/// Where filters are. [`Cluster`] is one, that is asked each time; a level with near copies can give marks.
+/// Where filters are. [`Cluster`] is one, that is asked each time; a level with near copies, as
+/// [`HoardLevel`](crate::level::HoardLevel), can give marks.
 pub trait FilterLevel: Send + Sync + 'static {
     /// Whether these items may have been added, in one atomic read.
     ///
@@ -94,7 +106,8 @@ pub trait FilterLevel: Send + Sync + 'static {
         items: &'a [Bytes],
     ) -> BoxFuture<'a, Result<Answers, Error>>;
 
-    /// Adds items. Answers with which of them are new, as far as the filter can tell.
+    /// Adds items. Answers with which of them are new, as far as the filter can tell. Marks that this level gave for
+    /// the filter until the answer do not serve after it.
     ///
     /// # Errors
     /// See [`Error`]. It does no harm to add again.
@@ -135,8 +148,7 @@ impl FilterLevel for Cluster {
         items: &'a [Bytes],
     ) -> BoxFuture<'a, Result<Answers, Error>> {
         async move {
-            let command = Command::read("BF.MEXISTS").key(filter);
-            let may_exist = flags(self.run(items.iter().fold(command, Command::arg)).await?)?;
+            let may_exist = flags(self.run(asking(filter, items)).await?)?;
             Ok(Answers { may_exist, mark: None })
         }
         .boxed()
@@ -147,11 +159,7 @@ impl FilterLevel for Cluster {
         filter: &'a [u8],
         items: &'a [Bytes],
     ) -> BoxFuture<'a, Result<Vec<bool>, Error>> {
-        async move {
-            let command = Command::write("BF.MADD").key(filter);
-            flags(self.run(items.iter().fold(command, Command::arg)).await?)
-        }
-        .boxed()
+        async move { flags(self.run(adding(filter, items)).await?) }.boxed()
     }
 
     fn reserve<'a>(
@@ -160,11 +168,7 @@ impl FilterLevel for Cluster {
         capacity: u32,
         error_rate: f64,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        async move {
-            let command = Command::write("BF.RESERVE").key(filter).arg(error_rate.to_string());
-            self.run(command.number(capacity.into())).await.map(drop)
-        }
-        .boxed()
+        async move { self.run(reserving(filter, capacity, error_rate)).await.map(drop) }.boxed()
     }
 
     fn may_serve(&self, _: &Mark, _: Moment) -> bool {
@@ -172,9 +176,25 @@ impl FilterLevel for Cluster {
     }
 }
 
+/// The command that asks for items.
+pub(crate) fn asking(filter: &[u8], items: &[Bytes]) -> Command {
+    items.iter().fold(Command::read("BF.MEXISTS").key(filter), Command::arg)
+}
+
+/// The command that adds items.
+pub(crate) fn adding(filter: &[u8], items: &[Bytes]) -> Command {
+    items.iter().fold(Command::write("BF.MADD").key(filter), Command::arg)
+}
+
+/// The command that makes a filter.
+pub(crate) fn reserving(filter: &[u8], capacity: u32, error_rate: f64) -> Command {
+    let command = Command::write("BF.RESERVE").key(filter).arg(error_rate.to_string());
+    command.number(capacity.into())
+}
+
 /// What `BF.MEXISTS` and `BF.MADD` answer: integers, in RESP3 booleans. An error in the place of one is the filter's
 /// that is full: that item was not added, and none behind it.
-fn flags(answer: Value) -> Result<Vec<bool>, Error> {
+pub(crate) fn flags(answer: Value) -> Result<Vec<bool>, Error> {
     let Value::Array(answers) = answer else { return Err(answer.unexpected("answers")) };
     let flag = |answer| match answer {
         Value::Integer(number) => Ok(number != 0),

@@ -2,12 +2,14 @@
 //! copies while nodes are killed and paused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scatterhoard_client::Clock;
+use scatterhoard_client::bloom::{Guard, suite as filters};
 use scatterhoard_client::level::suite::{self, Pair, plain, served_mark, set};
 use scatterhoard_client::level::{Ask, ClusterLevel, Found, HoardLevel, LevelConfig, Mark, When};
-use scatterhoard_tests::process::Cluster;
+use scatterhoard_client::{Clock, Cluster as Client};
+use scatterhoard_tests::process::{Cluster, pause};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -77,6 +79,83 @@ fn copies_of_what_a_paused_node_led_are_not_served() {
     });
 }
 
+#[test]
+fn filters_in_a_cluster_do_as_every_filter_has_to() {
+    let cluster = Cluster::of(3);
+    let runtime = runtime();
+    runtime.block_on(async {
+        let pair = guards(&cluster, "filter").await;
+        filters::all(&pair).await;
+        filters::known_absent(&pair.ours, "nobody").await;
+        let client = Client::connect([cluster.ports(0).listen().to_string()]).await;
+        assert_eq!(client.expect("the cluster is up").delete("filter").await, Ok(true));
+        sleep_until(Instant::now() + BOUND).await;
+        assert_eq!(pair.ours.may_exist("nobody").await, Ok(true), "the filter is gone");
+    });
+}
+
+#[test]
+fn nothing_that_was_added_is_denied_while_nodes_are_killed_and_paused() {
+    let mut cluster = Cluster::of(3);
+    let runtime = runtime();
+    let pair = Arc::new(runtime.block_on(guards(&cluster, "filter")));
+    let over = Arc::new(AtomicBool::new(false));
+    let (added, mut asked) = tokio::sync::mpsc::unbounded_channel::<(String, Instant)>();
+    let adding = {
+        let (pair, over) = (Arc::clone(&pair), Arc::clone(&over));
+        runtime.spawn(async move {
+            for number in 0.. {
+                let item = number.to_string();
+                // Known to be absent, unless nothing is known at the moment.
+                let _answer = pair.ours.may_exist(&item).await;
+                if pair.theirs.add(&item).await.is_ok() {
+                    added.send((item, Instant::now())).expect("somebody asks");
+                }
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        })
+    };
+    let asking = {
+        let pair = Arc::clone(&pair);
+        runtime.spawn(async move {
+            let mut count = 0;
+            while let Some((item, added)) = asked.recv().await {
+                sleep_until(added + BOUND).await;
+                let answer = pair.ours.may_exist(&item).await;
+                assert!(answer != Ok(false), "{item} was added and is denied");
+                count += 1;
+            }
+            count
+        })
+    };
+    for node in 0..3 {
+        cluster.kill(node);
+        cluster.start(node);
+        cluster.wait_ready();
+        cluster.pause(node);
+        pause(Duration::from_secs(1));
+        cluster.resume(node);
+        cluster.wait_ready();
+    }
+    over.store(true, Ordering::Relaxed);
+    runtime.block_on(adding).expect("it adds to the end");
+    let count = runtime.block_on(asking).expect("nothing is denied");
+    assert!(count > 200, "{count} items are too few to judge");
+    runtime.block_on(filters::known_absent(&pair.ours, "nobody"));
+}
+
+/// Two guards by one filter, as two processes would have them.
+async fn guards(cluster: &Cluster, filter: &str) -> filters::Pair<HoardLevel, HoardLevel> {
+    let config = config(cluster);
+    let guard = async || Guard::new(level(&config).await, filter);
+    let (ours, theirs) = (guard().await, guard().await);
+    theirs.reserve(100_000, 1e-6).await.expect("there is none yet");
+    theirs.seal().await.expect("it can be sealed");
+    filters::Pair { ours, theirs, bound: BOUND }
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -86,13 +165,18 @@ fn runtime() -> Runtime {
 }
 
 async fn pair(cluster: &Cluster) -> Pair {
-    let addresses = cluster.listens().into_iter().map(|address| address.to_string());
-    let config = LevelConfig::new(addresses).bound(BOUND);
-    Pair { ours: level(&config).await, theirs: level(&config).await, bound: BOUND }
+    let config = config(cluster);
+    let (ours, theirs) = (Arc::new(level(&config).await), Arc::new(level(&config).await));
+    Pair { ours, theirs, bound: BOUND }
 }
 
-async fn level(config: &LevelConfig) -> Arc<dyn ClusterLevel> {
-    Arc::new(HoardLevel::connect(config.clone()).await.expect("the cluster is up"))
+fn config(cluster: &Cluster) -> LevelConfig {
+    let addresses = cluster.listens().into_iter().map(|address| address.to_string());
+    LevelConfig::new(addresses).bound(BOUND)
+}
+
+async fn level(config: &LevelConfig) -> HoardLevel {
+    HoardLevel::connect(config.clone()).await.expect("the cluster is up")
 }
 
 fn key(number: usize) -> String {

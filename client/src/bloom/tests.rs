@@ -106,6 +106,45 @@ impl FilterLevel for Level {
     }
 }
 
+/// The same, where an addition is told before it is answered.
+struct Told(Arc<Level>);
+
+impl FilterLevel for Told {
+    fn ask<'a>(
+        &'a self,
+        filter: &'a [u8],
+        items: &'a [Bytes],
+    ) -> BoxFuture<'a, Result<Answers, Error>> {
+        self.0.ask(filter, items)
+    }
+
+    fn add<'a>(
+        &'a self,
+        filter: &'a [u8],
+        items: &'a [Bytes],
+    ) -> BoxFuture<'a, Result<Vec<bool>, Error>> {
+        async move {
+            let added = self.0.add(filter, items).await;
+            self.0.feed.invalidated(KeyHash::of(filter, 0));
+            added
+        }
+        .boxed()
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        filter: &'a [u8],
+        capacity: u32,
+        error_rate: f64,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.0.reserve(filter, capacity, error_rate)
+    }
+
+    fn may_serve(&self, mark: &Mark, now: Moment) -> bool {
+        self.0.may_serve(mark, now)
+    }
+}
+
 const WAY: Duration = Duration::from_millis(3);
 
 async fn sealed(way: Duration, kept_count: usize) -> (Arc<Level>, Guard<Level>) {
@@ -175,6 +214,20 @@ async fn what_is_kept_is_bounded_and_long_items_are_not_kept() {
     let long = vec![b'x'; 257];
     assert_eq!(guard.may_exist(&long).await, Ok(false));
     assert!(guard.absent.look(&long).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_by_the_rules_does_as_every_level_has_to() {
+    let (level, _) = sealed(WAY, 100).await;
+    let proving = Arc::clone(&level);
+    tokio::spawn(async move {
+        loop {
+            proving.prove();
+            sleep(BOUND / 4).await;
+        }
+    });
+    let guard = || Guard::new(Told(Arc::clone(&level)), FILTER);
+    suite::all(&suite::Pair { ours: guard(), theirs: guard(), bound: BOUND }).await;
 }
 
 #[derive(Clone, Debug)]

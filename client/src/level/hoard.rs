@@ -16,6 +16,8 @@
 //! - Of what was answered by another node than the one that is followed for its partition, as while a leadership moves,
 //!   no copy is kept.
 //! - Probes find out who leads what. They are sent only while copies are in use.
+//!
+//! What a Bloom filter said is kept in the same way: see [`crate::bloom`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,8 @@ use crate::link::Sent;
 use crate::listen::{LineId, Listener};
 use crate::topology::Address;
 use crate::{Clock, Cluster, Command, Error, Value};
+
+mod filters;
 
 /// A [`ClusterLevel`] in a cluster of ours. See [the module](self) for what it promises.
 ///
