@@ -65,7 +65,7 @@ fn has_changed(write: &Write<'_>, reply: &Reply<'_>) -> bool {
 mod tests {
     use std::borrow::Cow;
 
-    use scatterhoard_store::Expiry;
+    use scatterhoard_store::{Expiry, FilterForm};
 
     use super::*;
 
@@ -100,6 +100,15 @@ mod tests {
         check(&set(When::Absent, SetAnswer::Done), &lost, &["k"]);
         check(&Write::Delete { keys: vec![b"a", b"b"] }, &Reply::Int(0), &["a", "b"]);
         check(&Write::GetDelete { key: b"k" }, &Reply::Nil, &["k"]);
+    }
+
+    #[test]
+    fn what_a_filter_had_already_does_not_change_it() {
+        let add = |form| Write::AddToFilter { key: b"f", items: vec![b"a"], form };
+        check(&add(FilterForm::One), &Reply::Bool(false), &[]);
+        check(&add(FilterForm::One), &Reply::Bool(true), &["f"]);
+        // Whether there is anything new among them is not looked up.
+        check(&add(FilterForm::Many), &Reply::Tuple(vec![Reply::Bool(false)]), &["f"]);
     }
 
     #[test]

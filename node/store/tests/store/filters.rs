@@ -93,7 +93,11 @@ fn a_filter_is_no_string_and_a_string_is_no_filter() {
     p.write(set(KEY, b"v"));
     assert_eq!(add(&mut p, b"a"), wrong());
     assert_eq!(reserve(&mut p, 10, 3, 2), wrong());
+    // To ask a string is no error, as in RedisBloom.
     assert!(!has(&p.store, &p, b"a"));
+    let (items, form) = (vec![&b"a"[..], b"v"], FilterForm::Many);
+    let reply = p.read(KEY, Read::InFilter { key: KEY, items, form });
+    assert_eq!(reply, Reply::Tuple([false, false].map(Reply::Bool).into()));
     assert_eq!(p.read(KEY, Read::FilterInfo { key: KEY, field: None }), wrong());
     p.write(Write::Delete { keys: vec![KEY] });
     let info = p.read(KEY, Read::FilterInfo { key: KEY, field: None });
