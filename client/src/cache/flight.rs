@@ -20,8 +20,10 @@
 //! is left when a load would begin, it does not, and its lease is given back. One that has begun goes on to its end
 //! or its timeout, and what it brings is kept: the work is done, and the next caller will want it.
 //!
-//! **Nothing hangs.** A look, a load and a wait each have a deadline, and who has waited for others as long as a
-//! lease lasts loads for himself. If a task dies, because a codec panics or a near level does, its riders are told.
+//! **Nothing hangs.** A look, a load and a wait each have a deadline, and who has waited for too long loads for
+//! himself: as long as a lease lasts where nobody gives him one, and longer than two where others had them and died,
+//! so that after each death one loads, and not all who have waited for it. If a task dies, because a codec panics or a
+//! near level does, its riders are told.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -219,7 +221,7 @@ impl<K: Key, V: Send + Sync + 'static> Pilot<K, V> {
             Seen::Wait { at_most } => self.wait(riders, at_most).await,
             Seen::Absent => {
                 sleep(AGAIN).await;
-                self.tire(riders).await;
+                self.tire(riders, self.flights.levels.settings.lease()).await;
             }
             Seen::Unreadable => {
                 // Nobody would ever be asked to load it; without it, somebody is. What is removed by mistake, since
@@ -228,7 +230,7 @@ impl<K: Key, V: Send + Sync + 'static> Pilot<K, V> {
                     tracing::debug!(%error, "what could not be decoded could not be removed");
                     sleep(AGAIN).await;
                 }
-                self.tire(riders).await;
+                self.tire(riders, self.flights.levels.settings.lease()).await;
             }
         }
     }
@@ -241,12 +243,12 @@ impl<K: Key, V: Send + Sync + 'static> Pilot<K, V> {
         if waited.is_err() || since.elapsed() < AGAIN {
             sleep(AGAIN).await;
         }
-        self.tire(riders).await;
+        // Not after one lease: they may have come before it was given, and its end is when one of them gets the next.
+        self.tire(riders, levels.settings.lease() * 5 / 2).await;
     }
 
-    /// To the next round, unless one of them has waited as long as a lease lasts: then it is loaded without.
-    async fn tire(&self, riders: Vec<Rider<V>>) {
-        let patience = self.flights.levels.settings.lease();
+    /// To the next round, unless one of them has waited for so long: then it is loaded without a lease.
+    async fn tire(&self, riders: Vec<Rider<V>>, patience: Duration) {
         if riders.iter().any(|rider| rider.came.elapsed() > patience) {
             self.load(riders, None).await;
         } else {

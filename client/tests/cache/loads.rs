@@ -199,6 +199,27 @@ async fn the_death_of_who_loads_holds_the_others_up_no_longer_than_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_came_before_one_that_dies_does_not_load_beside_the_heir() {
+    let world = World::new();
+    let lease = 200 * MS;
+    let process = || world.process_with(|cache| cache.timeout_hard(lease).lease(lease));
+    let (others, dead) = ([process(), process(), process()], world.process());
+    dead.link.set_delay(Duration::ZERO);
+    let dies = async {
+        // The others are under way, and he is nearer.
+        sleep(MS / 10).await;
+        dead.link.look(b"version:1", Ask::Lease { lasts: lease, stale: true }).await
+    };
+    let began = Instant::now();
+    let loads = join_all(others.iter().map(|process| load(&process.cache, 1)));
+    let (found, dead) = tokio::join!(loads, dies);
+    assert!(matches!(dead.unwrap().found, Found::Load(_)));
+    assert!(found.into_iter().all(|found| found.unwrap() == Some(1)));
+    assert_eq!(world.loads_count(), 1, "others loaded without a right to");
+    assert!(began.elapsed() < lease * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loader_of_many_sees_exactly_the_missing_ids_once() {
     let world = World::new();
     for cache in [world.process().cache, world.process_near().cache, world.alone()] {
