@@ -2,32 +2,43 @@
 //! and which of them has to load least.
 //!
 //! `cargo bench -p scatterhoard-client --bench near` prints ratios of times, times, and hit ratios. Those of two threads are per
-//! operation in all: half of what one thread takes, if they do not slow each other down.
+//! operation in all: half of what one thread takes, if they do not slow each other down. With `HOARD_BIN` set (see
+//! `nodes/mod.rs`), a hit on what real nodes have is among them.
 
 #[path = "../tests/near/judge.rs"]
 mod judge;
+mod nodes;
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use criterion::Criterion;
+use futures_util::FutureExt as _;
 use judge::Judge;
+use nodes::Nodes;
 use scatterhoard_client::Clock;
-use scatterhoard_client::level::Moment;
+use scatterhoard_client::cache::Cache;
 use scatterhoard_client::level::near::{Fronted, Kept, Moka, Near, NearLevel, Quick, Sight, Valid};
-use scatterhoard_client::stats::Stats;
+use scatterhoard_client::level::{ClusterLevel, HoardLevel, LevelConfig, Moment};
+use tokio::runtime::{Builder, Handle};
 use tokio::time::Instant;
 
 const KEY: &str = "article:12345";
 const BYTES_MAX: u64 = 64 << 20;
 
-type Value = [u8; 100];
+type Value = Vec<u8>;
+type Articles = Cache<String, Value>;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let contest = Contest::new();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    // For reads that are no hits after all.
+    let _entered = runtime.enter();
+    let contest = runtime.block_on(Contest::new());
     let contestants = contest.contestants();
     let is_test = std::env::args().any(|it| it == "--test");
     if !is_test {
@@ -40,6 +51,10 @@ fn main() {
     if !is_test {
         hit_ratios();
     }
+    let unproven = contest.unproven.load(Ordering::Relaxed);
+    if unproven > 0 {
+        println!("{unproven} reads of what the nodes have were no hits: no proof came in time");
+    }
 }
 
 type Contestant<'a> = (&'static str, Box<dyn Fn() + Sync + 'a>);
@@ -49,30 +64,52 @@ struct Contest {
     moka: moka::sync::Cache<String, Arc<Value>>,
     quick: quick_cache::sync::Cache<String, Arc<Value>>,
     near: [Near<String, Value>; 4],
-    stats: Stats,
+    alone: Articles,
+    over_cluster: Articles,
+    over_nodes: Option<OverNodes>,
+    /// Reads over real nodes that found a copy which was not proven fresh at that moment.
+    unproven: AtomicU64,
+}
+
+struct OverNodes {
+    cache: Articles,
+    _nodes: Nodes,
 }
 
 impl Contest {
-    fn new() -> Self {
+    async fn new() -> Self {
         let weigher = |_: &String, _: &Arc<Value>| 300;
         let moka = moka::sync::Cache::builder().max_capacity(BYTES_MAX).weigher(weigher).build();
-        moka.insert(KEY.to_owned(), Arc::new([7; 100]));
+        moka.insert(KEY.to_owned(), Arc::new(value()));
         let quick = quick_cache::sync::Cache::new(200_000);
-        quick.insert(KEY.to_owned(), Arc::new([7; 100]));
+        quick.insert(KEY.to_owned(), Arc::new(value()));
         let near = [
             near(Moka::with_bytes_max(BYTES_MAX)),
             near(Quick::with_bytes_max(BYTES_MAX)),
             near(Fronted::new(Moka::with_bytes_max(BYTES_MAX), BYTES_MAX / 64)),
             near(Fronted::new(Quick::with_bytes_max(BYTES_MAX), BYTES_MAX / 64)),
         ];
-        Self { key: KEY.to_owned(), moka, quick, near, stats: Stats::of("article") }
+        let judge = Judge::bound(Duration::from_secs(3600));
+        judge.prove();
+        let near_only = || Cache::builder("article").near_bytes(BYTES_MAX).forever();
+        let alone = filled(near_only().build().expect("a level")).await;
+        let over_cluster = filled(near_only().cluster(judge).build().expect("levels")).await;
+        let over_nodes = match Nodes::start() {
+            Some(nodes) => Some(OverNodes::new(nodes).await),
+            None => {
+                println!("without real nodes: {}", nodes::MISSING);
+                None
+            }
+        };
+        let unproven = AtomicU64::new(0);
+        Self { key: KEY.to_owned(), moka, quick, near, alone, over_cluster, over_nodes, unproven }
     }
 
     /// The first is what the others are compared with.
     fn contestants(&self) -> Vec<Contestant<'_>> {
-        let Self { key, moka, quick, near: [over_moka, over_quick, fronts, quick_fronts], stats } =
+        let Self { key, moka, quick, near: [over_moka, over_quick, fronts, quick_fronts], .. } =
             self;
-        vec![
+        let mut contestants: Vec<Contestant<'_>> = vec![
             ("a bare get of moka", Box::new(|| drop(black_box(moka.get(black_box(key)))))),
             ("a bare get of quick_cache", Box::new(|| drop(black_box(quick.get(black_box(key)))))),
             (
@@ -85,14 +122,49 @@ impl Contest {
             ("a hit over quick_cache", Box::new(|| hit(over_quick, key))),
             ("a hit over moka with fronts", Box::new(|| hit(fronts, key))),
             ("a hit over quick_cache with fronts", Box::new(|| hit(quick_fronts, key))),
-            (
-                "a hit over quick_cache with fronts, counted",
-                Box::new(|| {
-                    hit(quick_fronts, key);
-                    stats.hit_near();
-                }),
-            ),
-        ]
+            ("Cache::get, near only", Box::new(|| assert!(get(&self.alone, key)))),
+            ("Cache::get, near over a cluster", Box::new(|| assert!(get(&self.over_cluster, key)))),
+        ];
+        if let Some(over_nodes) = &self.over_nodes {
+            let once = || {
+                if !get(&over_nodes.cache, key) {
+                    self.unproven.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            contestants.push(("Cache::get, near over three nodes", Box::new(once)));
+        }
+        contestants
+    }
+}
+
+impl OverNodes {
+    async fn new(nodes: Nodes) -> Self {
+        let level = HoardLevel::connect(LevelConfig::new(nodes.addresses())).await;
+        let level: Arc<dyn ClusterLevel> = Arc::new(level.expect("the nodes are ready"));
+        let cache = Cache::builder("article").near_bytes(BYTES_MAX).cluster(level);
+        Self { cache: filled(cache.build().expect("levels")).await, _nodes: nodes }
+    }
+}
+
+fn value() -> Value {
+    vec![7; 100]
+}
+
+/// What was written is read until there is a copy, with its proof.
+async fn filled(cache: Articles) -> Articles {
+    let key = KEY.to_owned();
+    cache.set(&key, value()).await.expect("it is set");
+    while cache.stats().counts().near.hits == 0 {
+        assert_eq!(cache.get(&key).await.expect("a value").as_deref(), Some(&value()));
+    }
+    cache
+}
+
+/// Whether it was a hit, which is ready at once.
+fn get(cache: &Articles, key: &String) -> bool {
+    match cache.get(black_box(key)).now_or_never() {
+        Some(found) => black_box(found).is_ok_and(|found| found.is_some()),
+        None => false,
     }
 }
 
@@ -127,7 +199,7 @@ fn near(level: impl NearLevel<String, Value>) -> Near<String, Value> {
     judge.prove();
     let valid = Valid::Marked(judge.mark(KEY, None));
     let near = Near::of(Arc::new(level), judge);
-    let copy = Kept { value: Some([7; 100]), weight: 300, soft: Moment::NEVER, valid };
+    let copy = Kept { value: Some(value()), weight: 300, soft: Moment::NEVER, valid };
     near.keep(KEY.to_owned(), copy);
     near
 }
@@ -145,7 +217,9 @@ fn measure(criterion: &mut Criterion, name: &str, once: &(dyn Fn() + Sync)) {
     criterion.bench_function(&format!("{name}, 2 threads"), |bencher| {
         bencher.iter_custom(|count| {
             let ready = Barrier::new(2);
+            let runtime = Handle::current();
             let each = || {
+                let _entered = runtime.enter();
                 ready.wait();
                 let began = Instant::now();
                 (0..count.div_ceil(2)).for_each(|_| once());

@@ -1,5 +1,6 @@
-//! A cluster level of which nothing is asked but whether copies may be served.
+//! A cluster level of which little is asked but whether copies may be served.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,15 +8,16 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use scatterhoard_client::level::{
-    Ask, Change, ClusterLevel, Entry, Look, Mark, Moment, Token, When,
+    Ask, Change, ClusterLevel, Content, Entry, Found, Look, Mark, Moment, Stored, Token, When,
 };
 use scatterhoard_client::{Clock, Error};
 use scatterhoard_near::{Cells, Feed, Follower, KeyHash, Position, Stamp};
 use scatterhoard_ring::{Slot, SlotRange};
 use tokio::sync::broadcast;
 
-/// Judges by the feed of one partition, as a real one does.
+/// Judges by the feed of one partition, as a real one does. Has what was set, for ever.
 pub(crate) struct Judge {
+    entries: Mutex<HashMap<Bytes, Bytes>>,
     feed: Arc<Feed>,
     follower: Mutex<Follower>,
     changes: broadcast::Sender<Change>,
@@ -27,7 +29,8 @@ impl Judge {
         let feed = Arc::new(Feed::new(SlotRange::ALL, Arc::new(Cells::new(16))));
         let mut follower = Follower::new(Arc::clone(&feed), bound);
         follower.reached(Stamp::default(), Position::default());
-        Arc::new(Self { feed, follower: Mutex::new(follower), changes: broadcast::Sender::new(1) })
+        let (follower, changes) = (Mutex::new(follower), broadcast::Sender::new(1));
+        Arc::new(Self { entries: Mutex::default(), feed, follower, changes })
     }
 
     /// A probe was answered at once.
@@ -38,8 +41,8 @@ impl Judge {
     }
 
     /// What lies beside a copy that was loaded just now.
-    pub(crate) fn mark(&self, key: &str, lives_for: Option<Duration>) -> Mark {
-        let (slot, hash) = (Slot::of(key.as_bytes()), KeyHash::of(key.as_bytes(), 0));
+    pub(crate) fn mark(&self, key: impl AsRef<[u8]>, lives_for: Option<Duration>) -> Mark {
+        let (slot, hash) = (Slot::of(key.as_ref()), KeyHash::of(key.as_ref(), 0));
         let ticket = self.feed.begin(slot, hash, Clock::new().now());
         self.feed
             .keep(ticket.expect("all slots are its own"), lives_for)
@@ -49,6 +52,17 @@ impl Judge {
     #[allow(dead_code, reason = "only some of those who share this file invalidate")]
     pub(crate) fn invalidate(&self, key: &str) {
         self.feed.invalidated(KeyHash::of(key.as_bytes(), 0));
+    }
+
+    fn look_at(&self, key: &Bytes) -> Look {
+        match self.entries.lock().get(key) {
+            Some(bytes) => {
+                let bytes = bytes.clone();
+                let stored = Stored { bytes, fresh_for: None, lives_for: None, refresh: None };
+                Look { found: Found::Value(stored), mark: Some(self.mark(key, None)) }
+            }
+            None => Look { found: Found::Absent, mark: None },
+        }
     }
 }
 
@@ -61,8 +75,8 @@ fn later<T: Send + 'static>(answer: T) -> BoxFuture<'static, T> {
 }
 
 impl ClusterLevel for Judge {
-    fn look<'a>(&'a self, _: &'a [u8], _: Ask) -> BoxFuture<'a, Result<Look, Error>> {
-        later(not_asked())
+    fn look<'a>(&'a self, key: &'a [u8], _: Ask) -> BoxFuture<'a, Result<Look, Error>> {
+        later(Ok(self.look_at(&Bytes::copy_from_slice(key))))
     }
 
     fn look_many<'a>(
@@ -70,7 +84,7 @@ impl ClusterLevel for Judge {
         keys: &'a [Bytes],
         _: Ask,
     ) -> BoxFuture<'a, Vec<Result<Look, Error>>> {
-        later(keys.iter().map(|_| not_asked()).collect())
+        later(keys.iter().map(|key| Ok(self.look_at(key))).collect())
     }
 
     fn wait<'a>(&'a self, _: &'a [u8], _: Duration) -> BoxFuture<'a, Result<(), Error>> {
@@ -92,11 +106,14 @@ impl ClusterLevel for Judge {
 
     fn set<'a>(
         &'a self,
-        _: &'a [u8],
-        _: &'a Entry,
+        key: &'a [u8],
+        entry: &'a Entry,
         _: &'a When,
     ) -> BoxFuture<'a, Result<bool, Error>> {
-        later(not_asked())
+        if let Content::Value(bytes) = &entry.content {
+            self.entries.lock().insert(Bytes::copy_from_slice(key), bytes.clone());
+        }
+        later(Ok(true))
     }
 
     fn set_many<'a>(
