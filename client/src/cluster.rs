@@ -56,6 +56,9 @@ pub(crate) struct Answer {
     pub(crate) line: LineId,
 }
 
+/// Who is asked, and what: each command with its position among all.
+type Group = (Option<Address>, Vec<(usize, Command)>);
+
 /// What an error of a node's means for the request.
 enum Verdict {
     /// Another node leads the slot, or has the key already.
@@ -220,7 +223,7 @@ impl Cluster {
     /// Several commands at once: those for one node go to it together, and each has its own outcome.
     pub async fn run_many(&self, commands: Vec<Command>) -> Vec<Result<Value, Error>> {
         let by = Instant::now() + self.shared.config.patience;
-        let answers = self.answers(&commands, by).await;
+        let answers = self.answers(commands, by).await;
         answers.into_iter().map(|answer| answer.map(|answer| answer.value)).collect()
     }
 
@@ -228,24 +231,15 @@ impl Cluster {
     /// connection in their order, unless some are redirected.
     pub(crate) async fn answers(
         &self,
-        commands: &[Command],
+        commands: Vec<Command>,
         by: Instant,
     ) -> Vec<Result<Answer, Error>> {
-        let mut groups = BTreeMap::<Option<Address>, Vec<usize>>::new();
-        {
-            let topology = self.shared.topology.read();
-            for (position, command) in commands.iter().enumerate() {
-                let leader = command.slot.and_then(|slot| topology.leader(slot)).cloned();
-                groups.entry(leader).or_default().push(position);
-            }
-        }
-        let sent = groups.into_iter().map(|(node, positions)| {
-            let commands: Vec<_> = positions.iter().map(|&position| &commands[position]).collect();
-            let shared = &self.shared;
-            async move { (positions, shared.run_together(node, &commands, by).await) }
-        });
         let mut outcomes: Vec<Option<Result<Answer, Error>>> =
             commands.iter().map(|_| None).collect();
+        let sent = self.shared.groups(commands).into_iter().map(|(node, group)| async move {
+            let (positions, commands): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            (positions, self.shared.run_together(node, commands, by).await)
+        });
         for (positions, answers) in join_all(sent).await {
             for (position, answer) in positions.into_iter().zip(answers) {
                 outcomes[position] = Some(answer);
@@ -363,57 +357,87 @@ impl Shared {
         }
     }
 
+    /// Commands by who leads their slots, each with its position among all; those that go anywhere together.
+    fn groups(&self, commands: Vec<Command>) -> Vec<Group> {
+        let topology = self.topology.read();
+        let mut groups = BTreeMap::<_, Vec<(usize, Command)>>::new();
+        for (position, command) in commands.into_iter().enumerate() {
+            let leader = command.slot.and_then(|slot| topology.leader_at(slot));
+            groups.entry(leader).or_default().push((position, command));
+        }
+        let named = groups
+            .into_iter()
+            .map(|(leader, group)| (leader.map(|leader| topology.node(leader).clone()), group));
+        named.collect()
+    }
+
     /// Several commands to one node together. Those that it does not serve are sent again one by one.
     async fn run_together(
         &self,
         node: Option<Address>,
-        commands: &[&Command],
+        mut commands: Vec<Command>,
         by: Instant,
     ) -> Vec<Result<Answer, Error>> {
-        let alone = |command| self.run_until(command, by);
         let (Some(node), true) = (node, commands.len() > 1) else {
-            return join_all(commands.iter().copied().map(alone)).await;
+            return join_all(commands.iter().map(|command| self.run_until(command, by))).await;
         };
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.words.clone());
+        for command in &mut commands {
+            pipeline.add_command(command.words.take());
         }
         let only_reads = commands.iter().all(|command| command.effect == Effect::Reads);
         let until =
             if only_reads { by.min(Instant::now() + self.config.read_patience) } else { by };
-        let (answers, line) = match self.link(&node).send_all(&pipeline, until).await {
-            Sent::Answered(answers, line) if answers.len() == commands.len() => (answers, line),
+        let sent = self.link(&node).send_all(&pipeline, until).await;
+        let mut outcomes = self.became(&node, sent, &commands);
+        for ((command, outcome), words) in
+            commands.iter_mut().zip(&outcomes).zip(pipeline.cmd_iter())
+        {
+            if outcome.is_none() {
+                command.words = words.clone();
+            }
+        }
+        let unanswered = commands.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none());
+        let alone: Vec<_> = unanswered.map(|(command, _)| self.run_until(command, by)).collect();
+        let mut alone = join_all(alone).await.into_iter();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_none()) {
+            *outcome = alone.next();
+        }
+        outcomes.into_iter().map(|outcome| outcome.expect("it was sent alone")).collect()
+    }
+
+    /// What became of commands that were sent together; nothing of those that may be sent again.
+    fn became(
+        &self,
+        node: &Address,
+        sent: Sent<Vec<Value>>,
+        commands: &[Command],
+    ) -> Vec<Option<Result<Answer, Error>>> {
+        let is_served = |answer| match answer {
+            Value::Error(code, text) => match self.judge(node, code, text) {
+                Verdict::Final(error) => Some(Err(error)),
+                Verdict::Elsewhere(_) | Verdict::Asking(_) | Verdict::Later => None,
+            },
+            value => Some(Ok(value)),
+        };
+        let in_doubt = |command: &Command| match command.effect {
+            Effect::Reads => None,
+            Effect::Writes => Some(Err(Error::InDoubt(format!("{node:?}: no reply")))),
+        };
+        match sent {
+            Sent::Answered(answers, line) if answers.len() == commands.len() => {
+                let answer = |value| Answer { value, line };
+                answers.into_iter().map(|it| Some(is_served(it)?.map(answer))).collect()
+            }
             Sent::Answered(..) | Sent::Lost(_) => {
                 self.doubted.notify_one();
-                let node = &node;
-                let again = commands.iter().map(|&command| async move {
-                    match command.effect {
-                        Effect::Reads => alone(command).await,
-                        Effect::Writes => Err(Error::InDoubt(format!("{node:?}: no reply"))),
-                    }
-                });
-                return join_all(again).await;
+                commands.iter().map(in_doubt).collect()
             }
             Sent::Unsent(_) => {
                 self.doubted.notify_one();
-                return join_all(commands.iter().copied().map(alone)).await;
+                commands.iter().map(|_| None).collect()
             }
-        };
-        let served = answers.into_iter().zip(commands).map(|(answer, &command)| {
-            let node = &node;
-            async move {
-                match answer {
-                    Value::Error(code, text) => match self.judge(node, code, text) {
-                        Verdict::Final(error) => Err(error),
-                        Verdict::Elsewhere(_) | Verdict::Asking(_) | Verdict::Later => {
-                            alone(command).await
-                        }
-                    },
-                    value => Ok(Answer { value, line }),
-                }
-            }
-        });
-        join_all(served).await
+        }
     }
 
     async fn send(

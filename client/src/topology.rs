@@ -49,6 +49,10 @@ impl fmt::Debug for Address {
 /// No node is known for a slot.
 const NOBODY: u16 = u16::MAX;
 
+/// A node of one map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeAt(u16);
+
 /// The map of slots.
 #[derive(Clone, Debug)]
 pub(crate) struct Topology {
@@ -102,7 +106,18 @@ impl Topology {
     }
 
     pub(crate) fn leader(&self, slot: Slot) -> Option<&Address> {
-        self.nodes.get(usize::from(self.leaders[index(slot)]))
+        self.leader_at(slot).map(|leader| self.node(leader))
+    }
+
+    /// Who leads a slot, as a number that means something to this map only.
+    pub(crate) fn leader_at(&self, slot: Slot) -> Option<NodeAt> {
+        let leader = self.leaders[index(slot)];
+        (usize::from(leader) < self.nodes.len()).then_some(NodeAt(leader))
+    }
+
+    /// A node of this map.
+    pub(crate) fn node(&self, at: NodeAt) -> &Address {
+        &self.nodes[usize::from(at.0)]
     }
 
     pub(crate) fn nodes(&self) -> &[Address] {

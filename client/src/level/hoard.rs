@@ -226,7 +226,7 @@ impl Nodes {
             let now = Clock::new().now();
             let begun: Vec<_> = open.iter().map(|&at| self.watch.begin(&keys[at], now)).collect();
             let commands: Vec<_> = open.iter().map(|&at| looking(&keys[at], ask)).collect();
-            let answers = self.cluster.answers(&commands, by).await;
+            let answers = self.cluster.answers(commands, by).await;
             let mut again = Vec::new();
             for ((at, begun), answer) in open.into_iter().zip(begun).zip(answers) {
                 let told = answer.and_then(|Answer { value, line }| Ok((told(value, ask)?, line)));
@@ -254,10 +254,10 @@ impl Nodes {
     async fn wait(&self, key: &[u8], at_most: Duration) -> Result<(), Error> {
         let look = |until| {
             // It is not left to wait: all who share the connection would wait with it.
-            let commands = [Command::read("HOARD.WAIT").key(key).arg("0")];
+            let commands = vec![Command::read("HOARD.WAIT").key(key).arg("0")];
             async move {
                 let by = self.cluster.deadline().min(until);
-                let mut answers = self.cluster.answers(&commands, by).await;
+                let mut answers = self.cluster.answers(commands, by).await;
                 let value = answers.pop().expect("each command has an answer")?.value;
                 let Value::Array(parts) = &value else { return Err(value.unexpected("a tuple")) };
                 Ok(match &parts[..] {

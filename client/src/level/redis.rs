@@ -371,7 +371,7 @@ impl Server {
         let Some(frame) = decode_header(header.clone()) else { return Ok(false) };
         let read = |tag: &Bytes| Command::read("GET").key(names::tag(tag));
         let commands: Vec<_> = frame.tags.iter().map(read).collect();
-        let answers = self.cluster.answers(&commands, by).await;
+        let answers = self.cluster.answers(commands, by).await;
         let times = answers.into_iter().map(|answer| answer.map(|answer| answer.value));
         Ok(Self::is_stale(frame.stamp, &times.collect::<Result<Vec<_>, _>>()?))
     }
@@ -411,7 +411,7 @@ impl Server {
     /// Runs scripts by their names, and those that a server does not know in full.
     async fn run_all(&self, calls: Vec<Call>, by: Instant) -> Vec<Result<Answer, Error>> {
         let commands: Vec<_> = calls.iter().map(|call| call.script.by_name(call)).collect();
-        let mut answers = self.cluster.answers(&commands, by).await;
+        let mut answers = self.cluster.answers(commands, by).await;
         let unknown = |answer: &Result<Answer, Error>| matches!(answer, Err(Error::Refused { code, .. }) if code == "NOSCRIPT");
         let again: Vec<_> = (0..calls.len()).filter(|&at| unknown(&answers[at])).collect();
         if again.is_empty() {
@@ -419,7 +419,7 @@ impl Server {
         }
         let in_full: Vec<_> =
             again.iter().map(|&at| calls[at].script.in_full(&calls[at])).collect();
-        let second = self.cluster.answers(&in_full, by).await;
+        let second = self.cluster.answers(in_full, by).await;
         for (at, answer) in again.into_iter().zip(second) {
             answers[at] = answer;
         }
@@ -427,7 +427,7 @@ impl Server {
     }
 
     async fn ask(&self, command: Command, by: Instant) -> Result<Answer, Error> {
-        self.cluster.answers(&[command], by).await.pop().expect("each command has an answer")
+        self.cluster.answers(vec![command], by).await.pop().expect("each command has an answer")
     }
 
     /// A random number that was not drawn before.

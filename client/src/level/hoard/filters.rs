@@ -26,7 +26,7 @@ impl FilterLevel for HoardLevel {
             // Before it is sent.
             let begun = nodes.watch.begin(filter, Clock::new().now());
             let by = nodes.cluster.deadline();
-            let mut answers = nodes.cluster.answers(&[asking(filter, items)], by).await;
+            let mut answers = nodes.cluster.answers(vec![asking(filter, items)], by).await;
             let Answer { value, line } = answers.pop().expect("each command has an answer")?;
             let may_exist = flags(value)?;
             let mark = begun.and_then(|begun| nodes.watch.keep(&begun, line, None));

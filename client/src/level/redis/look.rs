@@ -109,7 +109,7 @@ impl Server {
         let begun: Vec<_> = keys.iter().map(begin).collect();
         let both = |key: &Bytes| ["GET", "PTTL"].map(|name| Command::read(name).key(key));
         let commands: Vec<_> = keys.iter().flat_map(both).collect();
-        let mut answers = self.cluster.answers(&commands, by).await.into_iter();
+        let mut answers = self.cluster.answers(commands, by).await.into_iter();
         let mut seen = Vec::with_capacity(keys.len());
         for begun in begun {
             let value = answers.next().expect("each command has an answer");
@@ -148,7 +148,7 @@ impl Server {
         let mut answers = if commands.is_empty() {
             Vec::new().into_iter()
         } else {
-            self.cluster.answers(&commands, by).await.into_iter()
+            self.cluster.answers(commands, by).await.into_iter()
         };
         let mut begun = begun.into_iter();
         let judge = |seen: &Result<Option<Seen>, Error>| {

@@ -148,7 +148,7 @@ impl Server {
         };
         let commands: Vec<_> = tags.iter().map(claim).collect();
         let mut latest = time;
-        for answer in self.cluster.answers(&commands, by).await {
+        for answer in self.cluster.answers(commands, by).await {
             if let Some(of_tag) = answer?.value.into_bytes()? {
                 latest = latest.max(number(&of_tag)?);
             }
