@@ -32,6 +32,7 @@ use crate::{Cluster, Config, Connector, Error, Stream, Tcp};
 /// ```
 pub struct Peer {
     node: Arc<Node>,
+    connections: Config,
     cluster: Cluster,
 }
 
@@ -58,8 +59,8 @@ impl Peer {
         let mut config = Config::new([here.clone()]);
         config.password = password;
         config.connector = Arc::new(Inside { node: Arc::clone(&node), here, outside: Tcp });
-        match Cluster::connect_with(config).await {
-            Ok(cluster) => Ok(Self { node, cluster }),
+        match Cluster::connect_with(config.clone()).await {
+            Ok(cluster) => Ok(Self { node, connections: config, cluster }),
             Err(error) => {
                 node.shutdown().await;
                 Err(error.into())
@@ -71,6 +72,23 @@ impl Peer {
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// How the cluster is reached from here: for a [`HoardLevel`](crate::level::HoardLevel) under caches, which asks
+    /// the own node without a socket then.
+    ///
+    /// ```no_run
+    /// # use scatterhoard_client::peer::Peer;
+    /// # async fn example(peer: Peer) -> Result<(), scatterhoard_client::Error> {
+    /// use scatterhoard_client::level::{HoardLevel, LevelConfig};
+    ///
+    /// let level = HoardLevel::connect(LevelConfig::over(peer.connections().clone())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn connections(&self) -> &Config {
+        &self.connections
     }
 
     /// The node.

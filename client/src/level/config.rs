@@ -19,7 +19,13 @@ pub struct LevelConfig {
 impl LevelConfig {
     /// Settings for what has nodes at these addresses, each `host:port`.
     pub fn new(addresses: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { connections: Config::new(addresses), bound: Duration::from_millis(200) }
+        Self::over(Config::new(addresses))
+    }
+
+    /// Settings for what is connected to so.
+    #[must_use]
+    pub fn over(connections: Config) -> Self {
+        Self { connections, bound: Duration::from_millis(200) }
     }
 
     /// Copies may be so old.
