@@ -12,13 +12,14 @@ pub mod differential;
 mod keeper;
 mod node;
 pub mod outage;
+mod program;
 pub mod tool;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,10 +28,12 @@ pub use binary::hoard;
 use client::Client;
 use keeper::Keeper;
 use node::Node;
+pub use program::{Program, hear_first};
 pub use scatterhoard_prove::finish::Finish;
 pub use scatterhoard_prove::http::{Response, get as http_get};
 pub use scatterhoard_prove::ports::{Block, Ports};
 pub use scatterhoard_prove::{client, resp, workload};
+use tokio::runtime::Runtime;
 
 /// How long a cluster may take until it is writable, fully replicated and balanced. Far more than it
 /// needs, since tests share a machine: only a cluster that never gets there fails.
@@ -147,10 +150,25 @@ impl Cluster {
         self.nodes.iter().map(|node| node.ports.listen()).collect()
     }
 
+    /// The same, as clients are told them.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listens().iter().map(ToString::to_string).collect()
+    }
+
     /// The any-key ports of all nodes, running or not.
     #[must_use]
     pub fn any_keys(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.ports.any_key()).collect()
+    }
+
+    /// Starts a program that uses it, and ends before it. Its name is for one program.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn program(&self, name: &str, command: &mut Command) -> Program {
+        Program::start(&self.dir, name, command)
     }
 
     /// A client that follows redirects and knows all nodes.
@@ -287,6 +305,19 @@ impl Drop for Cluster {
         }
         self.keeper.dismiss();
     }
+}
+
+/// A runtime for clients inside the test.
+///
+/// # Panics
+/// If there can be none.
+#[must_use]
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime can be made")
 }
 
 /// Waits until something is so.

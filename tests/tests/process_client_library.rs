@@ -9,8 +9,7 @@ use rand::{RngExt, SeedableRng};
 use scatterhoard_check::history::{Action, Answer, Outcome, Recorder, lost_writes};
 use scatterhoard_check::linear;
 use scatterhoard_client::{Cluster as Client, Error};
-use scatterhoard_tests::process::{Cluster, pause};
-use tokio::runtime::Runtime;
+use scatterhoard_tests::process::{Cluster, pause, runtime};
 use tokio::time::Instant;
 
 const TASKS_COUNT: u32 = 32;
@@ -22,7 +21,7 @@ fn what_many_tasks_do_through_one_client_is_linearizable_while_nodes_are_killed(
     let seed = 20_261_121;
     let mut cluster = Cluster::of(3);
     let runtime = runtime();
-    let seeds: Vec<_> = cluster.listens().iter().map(ToString::to_string).collect();
+    let seeds = cluster.addresses();
     // One address is enough to begin with; the node there will be killed, too.
     let client = runtime.block_on(Client::connect([&seeds[0]])).expect("the cluster is up");
     let recorder = Recorder::new();
@@ -78,7 +77,7 @@ fn what_many_tasks_do_through_one_client_is_linearizable_while_nodes_are_killed(
 fn many_keys_at_once_come_in_their_order_wherever_they_are() {
     let mut cluster = Cluster::of(3);
     let runtime = runtime();
-    let seeds: Vec<_> = cluster.listens().iter().map(ToString::to_string).collect();
+    let seeds = cluster.addresses();
     let client = runtime.block_on(Client::connect(seeds)).expect("the cluster is up");
     let pairs: Vec<_> = (0..200).map(|number| (key(number), number.to_string())).collect();
     let keys: Vec<_> = pairs.iter().map(|(key, _)| key).collect();
@@ -94,14 +93,6 @@ fn many_keys_at_once_come_in_their_order_wherever_they_are() {
     assert_eq!(read(), written);
     cluster.kill(1);
     assert_eq!(read(), written, "with a node less, and an old map");
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 fn key(number: u32) -> String {

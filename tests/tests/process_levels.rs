@@ -9,8 +9,7 @@ use scatterhoard_client::bloom::{Guard, suite as filters};
 use scatterhoard_client::level::suite::{self, Pair, plain, served_mark, set};
 use scatterhoard_client::level::{Ask, ClusterLevel, Found, HoardLevel, LevelConfig, Mark, When};
 use scatterhoard_client::{Clock, Cluster as Client};
-use scatterhoard_tests::process::{Cluster, pause};
-use tokio::runtime::Runtime;
+use scatterhoard_tests::process::{Cluster, pause, runtime};
 use tokio::time::{Instant, sleep, sleep_until};
 
 const BOUND: Duration = Duration::from_millis(200);
@@ -87,7 +86,7 @@ fn filters_in_a_cluster_do_as_every_filter_has_to() {
         let pair = guards(&cluster, "filter").await;
         filters::all(&pair).await;
         filters::known_absent(&pair.ours, "nobody").await;
-        let client = Client::connect([cluster.ports(0).listen().to_string()]).await;
+        let client = Client::connect(cluster.addresses()).await;
         assert_eq!(client.expect("the cluster is up").delete("filter").await, Ok(true));
         sleep_until(Instant::now() + BOUND).await;
         assert_eq!(pair.ours.may_exist("nobody").await, Ok(true), "the filter is gone");
@@ -156,14 +155,6 @@ async fn guards(cluster: &Cluster, filter: &str) -> filters::Pair<HoardLevel, Ho
     filters::Pair { ours, theirs, bound: BOUND }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime can be made")
-}
-
 async fn pair(cluster: &Cluster) -> Pair {
     let config = config(cluster);
     let (ours, theirs) = (Arc::new(level(&config).await), Arc::new(level(&config).await));
@@ -171,8 +162,7 @@ async fn pair(cluster: &Cluster) -> Pair {
 }
 
 fn config(cluster: &Cluster) -> LevelConfig {
-    let addresses = cluster.listens().into_iter().map(|address| address.to_string());
-    LevelConfig::new(addresses).bound(BOUND)
+    LevelConfig::new(cluster.addresses()).bound(BOUND)
 }
 
 async fn level(config: &LevelConfig) -> HoardLevel {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use scatterhoard_client::Cluster as Client;
 use scatterhoard_client::peer::{NodeConfig, Peer};
 use scatterhoard_tests::process::outage::slots_led_by;
-use scatterhoard_tests::process::{Block, Cluster, wait_until};
-use tokio::runtime::Runtime;
+use scatterhoard_tests::process::{Block, Cluster, runtime, wait_until};
 
 const KEYS_COUNT: usize = 300;
 
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[test]
 fn an_application_takes_its_share_and_gives_it_back() {
     let mut cluster = Cluster::of(2);
-    let runtime = Runtime::new().expect("a runtime");
+    let runtime = runtime();
     let block = Block::reserve();
     let ports = block.ports(0);
     let config = NodeConfig {
