@@ -9,7 +9,7 @@
 mod judge;
 mod nodes;
 
-use std::hint::black_box;
+use std::hint::{self, black_box};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -168,30 +168,71 @@ fn get(cache: &Articles, key: &String) -> bool {
     }
 }
 
-/// All of them in turn on one thread, in runs so short that most are not interrupted: on a busy machine too, the
-/// medians of these can be compared with each other.
+/// Operations of one short run, of each thread.
+const RUN_COUNT: u32 = 500;
+
+/// All of them in turn, in runs so short that most are not interrupted: on a busy machine too, the medians of these can
+/// be compared with each other.
 fn print_ratios(contestants: &[Contestant<'_>]) {
-    const RUNS_COUNT: usize = 3000;
-    const RUN_COUNT: u32 = 500;
-    let mut nanos = vec![Vec::with_capacity(RUNS_COUNT); contestants.len()];
-    for _ in 0..RUNS_COUNT {
-        for (nanos, (_, once)) in nanos.iter_mut().zip(contestants) {
-            let began = Instant::now();
-            (0..RUN_COUNT).for_each(|_| once());
-            nanos.push(began.elapsed().as_nanos() as f64 / f64::from(RUN_COUNT));
+    let alone = medians(contestants, 3000, run_alone);
+    let together = medians(contestants, 1000, run_together);
+    println!(
+        "medians of short runs on one thread, and on two at once for each operation of the two together;"
+    );
+    println!("in brackets their ratios to the first");
+    for (((name, _), alone_ns), together_ns) in contestants.iter().zip(&alone).zip(&together) {
+        println!(
+            "  {alone_ns:6.1} ns ({:.2}), {together_ns:6.1} ns ({:.2}): {name}",
+            alone_ns / alone[0],
+            together_ns / together[0]
+        );
+    }
+}
+
+/// In nanoseconds for each operation.
+fn medians(
+    contestants: &[Contestant<'_>],
+    runs_count: usize,
+    run: fn(&(dyn Fn() + Sync)) -> Duration,
+) -> Vec<f64> {
+    let mut runs = vec![Vec::with_capacity(runs_count); contestants.len()];
+    for _ in 0..runs_count {
+        for (runs, (_, once)) in runs.iter_mut().zip(contestants) {
+            runs.push(run(&**once));
         }
     }
-    let medians: Vec<_> = nanos
-        .iter_mut()
-        .map(|nanos| {
-            nanos.sort_by(f64::total_cmp);
-            nanos[nanos.len() / 2]
-        })
-        .collect();
-    println!("medians of {RUNS_COUNT} short runs on one thread, and their ratios to the first");
-    for ((name, _), median) in contestants.iter().zip(&medians) {
-        println!("  {median:6.1} ns, {:.2}: {name}", median / medians[0]);
-    }
+    let median = |runs: &mut Vec<Duration>| {
+        runs.sort();
+        runs[runs.len() / 2].as_nanos() as f64
+    };
+    runs.iter_mut().map(|runs| median(runs) / f64::from(RUN_COUNT)).collect()
+}
+
+fn run_alone(once: &(dyn Fn() + Sync)) -> Duration {
+    let began = Instant::now();
+    (0..RUN_COUNT).for_each(|_| once());
+    began.elapsed()
+}
+
+/// Half of what the slower of the two took: each of them did as much as one alone.
+fn run_together(once: &(dyn Fn() + Sync)) -> Duration {
+    let ready_count = AtomicU64::new(0);
+    let runtime = Handle::current();
+    let each = || {
+        let _entered = runtime.enter();
+        (0..RUN_COUNT).for_each(|_| once());
+        // Not a barrier: to be woken takes as long as the run does.
+        ready_count.fetch_add(1, Ordering::AcqRel);
+        while ready_count.load(Ordering::Acquire) < 2 {
+            hint::spin_loop();
+        }
+        run_alone(once)
+    };
+    let slower = thread::scope(|scope| {
+        let other = scope.spawn(each);
+        each().max(other.join().expect("nothing here panics"))
+    });
+    slower / 2
 }
 
 fn near(level: impl NearLevel<String, Value>) -> Near<String, Value> {
