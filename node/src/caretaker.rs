@@ -257,6 +257,8 @@ pub(crate) async fn open_partition(
         stats: Arc::clone(&core.stats),
         tracking: Arc::clone(&core.tracking),
         bureau: Arc::clone(&bureau),
+        partition: id,
+        near: Arc::clone(&core.near),
         empty: Box::new(empty),
     });
     let spec = spec_of(core, table, GroupId::Partition(id), generation, replica);

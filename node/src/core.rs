@@ -57,7 +57,7 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     pub(crate) stats: Arc<Stats>,
     pub(crate) tracking: Arc<Tracking>,
-    pub(crate) near: Near,
+    pub(crate) near: Arc<Near>,
     /// What leaders have reported, for the council.
     pub(crate) desk: Desk,
     /// What became of replicas here whose Raft core died.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use scatterhoard_replication::{Answer, Corrupt, Machine, Staging};
-use scatterhoard_ring::ReplicaId;
+use scatterhoard_ring::{PartitionId, ReplicaId};
 use scatterhoard_store::{Reply, Store};
 use tokio::time::Instant;
 
 use crate::clock::{PartitionClock, WallClock};
-use crate::near::Bureau;
+use crate::near::{Bureau, Near};
 use crate::stats::Stats;
 use crate::tracking::Tracking;
 
@@ -30,6 +30,8 @@ pub(crate) struct StoreMachine {
     pub(crate) stats: Arc<Stats>,
     pub(crate) tracking: Arc<Tracking>,
     pub(crate) bureau: Arc<Bureau>,
+    pub(crate) partition: PartitionId,
+    pub(crate) near: Arc<Near>,
     pub(crate) empty: Box<dyn Fn() -> Store + Send + Sync>,
 }
 
@@ -63,6 +65,8 @@ impl Machine for StoreMachine {
         self.clock.start(Instant::now(), start);
         self.tracking.begin_to_lead(self.replica);
         self.bureau.begin_to_lead(term);
+        // What is written here from now on ends no copies here; leadership may go back before they have run out.
+        self.near.end_partition(self.partition);
     }
 
     fn end_to_lead(&self) {

@@ -153,12 +153,15 @@ impl Near {
             Ending::Keys(followed, keys) => {
                 keys.iter().for_each(|&key| followed.feed.invalidated(key));
             }
-            Ending::All(partition) => {
-                let followed = self.shelf.get().and_then(|shelf| shelf.roster.followed(*partition));
-                if let Some(followed) = followed {
-                    followed.feed.reset();
-                }
-            }
+            Ending::All(partition) => self.end_partition(*partition),
+        }
+    }
+
+    /// Ends all copies of a partition's keys.
+    pub(crate) fn end_partition(&self, partition: PartitionId) {
+        let followed = self.shelf.get().and_then(|shelf| shelf.roster.followed(partition));
+        if let Some(followed) = followed {
+            followed.feed.reset();
         }
     }
 

@@ -148,7 +148,7 @@ impl Node {
             clients: Clients::new(config.clients_max, shutdown.clone()),
             stats: Arc::default(),
             tracking: Arc::default(),
-            near: Near::new(&config),
+            near: Arc::new(Near::new(&config)),
             config,
             net,
             wall: Arc::new(MeasuredClock::new(wall)),

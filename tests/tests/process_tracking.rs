@@ -237,6 +237,23 @@ fn what_makes_no_sense_is_refused_in_the_same_words() {
 }
 
 #[test]
+fn pushes_outlive_a_reply_that_nobody_wants() {
+    let cluster = Cluster::of(1);
+    let mut reader = Clients::of(cluster.listens()[0]).reader;
+    for line in [&[&b"CLIENT"[..], b"TRACKING", b"ON"][..], &[b"GET", b"k"]] {
+        reader.call(line).expect("it answers");
+    }
+    let pipeline = b"SET k v\r\nCLIENT REPLY SKIP\r\nHOARD.PROBE\r\nPING\r\n";
+    reader.send_raw(pipeline).expect("it takes them");
+    for reply in ["OK", "PONG"] {
+        assert_eq!(reader.receive().expect("it answers"), Value::Simple(reply.to_owned()));
+    }
+    reader.call(&[b"PING"]).expect("it answers");
+    let told: Vec<_> = reader.pushed().flat_map(|push| keys_of(&push)).collect();
+    assert_eq!(told, ["\"k\""]);
+}
+
+#[test]
 fn a_deadline_that_passes_is_told_of() {
     let redis = RedisServer::start();
     let cluster = Cluster::of(1);

@@ -237,3 +237,29 @@ fn who_waits_for_a_load_hears_of_a_delete_that_ends_it() {
     cluster.wait(SECOND);
     assert!(waited.is_done(), "it waits for nobody");
 }
+
+#[test]
+fn who_writes_and_asks_for_a_lease_at_once_hears_of_what_others_write() {
+    let mut cluster = Cluster::of(3).seed(411);
+    let leader = cluster.leader_of("k");
+    let (talk, writer) = (cluster.talk(leader, Port::Cluster), cluster.talk(leader, Port::Cluster));
+    assert_eq!(cluster.say(&talk, "CLIENT TRACKING ON NOLOOP"), "OK");
+    let said = cluster.say(&talk, "SET k mine\nHOARD.GET k LEASE 5000");
+    assert_eq!(said, "OK\n[value mine -1 -1]");
+    assert_eq!(cluster.say(&writer, "SET k theirs"), "OK");
+    assert_eq!(cluster.hear(&talk, SECOND), Some("[invalidate [k]]".to_owned()));
+}
+
+#[test]
+fn a_fill_that_is_refused_for_its_tags_ends_the_wait() {
+    let mut cluster = Cluster::of(3).seed(412);
+    let leader = cluster.leader_of("k");
+    let (talk, loader) = (cluster.talk(leader, Port::Cluster), cluster.talk(leader, Port::Cluster));
+    let token = token(&cluster.say(&loader, "HOARD.GET k LEASE 60000"));
+    assert_eq!(cluster.say(&talk, "CLIENT TRACKING ON"), "OK");
+    assert!(cluster.say(&talk, "HOARD.GET k LEASE 60000").starts_with("[wait "));
+    assert_eq!(cluster.say(&loader, "HOARD.INVALIDATE TAG t"), "OK");
+    assert_eq!(cluster.say(&loader, &format!("HOARD.FILL k {token} v TAGS 1 t")), "0");
+    assert_eq!(cluster.hear(&talk, SECOND), Some("[invalidate [k]]".to_owned()));
+    assert_eq!(cluster.say(&talk, "HOARD.GET k"), "[miss]");
+}

@@ -115,6 +115,21 @@ fn a_copy_is_served_until_its_key_is_written() {
 }
 
 #[test]
+fn a_deadline_counts_for_who_has_a_slow_clock() {
+    let (mut cluster, leader, reader) = three(60);
+    cluster.set_pace(reader, 0.91);
+    let lives = Action::set_for("k", "v", 30 * 1_000_000_000);
+    cluster.ask(lives).acked();
+    warm(&mut cluster, reader, "k");
+    cluster.until("it is gone", |cluster| {
+        let _loaded_or_found = near(cluster, reader, "k");
+        cluster.ask_node(leader, Port::Cluster, Action::get("k")).acked() == Answer::Value(None)
+    });
+    cluster.wait(BOUND);
+    assert_eq!(near(&mut cluster, reader, "k"), None);
+}
+
+#[test]
 fn who_writes_through_the_node_reads_what_was_written() {
     let (mut cluster, _, reader) = three(52);
     cluster.set("k", "v").acked();

@@ -319,6 +319,11 @@ impl Stage {
     ) -> Planned {
         let time = partition.time(self.now);
         let is_behind = self.units.iter().any(|unit| unit.partition.id == partition.id);
+        // Interest is noted before what is in front of it is done, and what a client writes itself ends it; who wants
+        // to hear nothing of that (NOLOOP) would never hear of the key again.
+        if is_behind && self.asker.writer.is_some() {
+            return Planned::AfterThis;
+        }
         let is_answered = !is_behind
             && partition.store.lock().lookup(slot, load.key(), time).answer(load.wants()).is_some();
         let write = load.propose(Token(self.core.chance.roll())).filter(|_| !is_answered);

@@ -1,7 +1,7 @@
 //! Which keys a write has changed, by what it answered.
 //!
 //! Who deletes is told of values only. There may have been something else: that the source has none, which copies are
-//! kept of as well, or a load, whose end others wait for. So a delete counts in any case.
+//! kept of as well, or a load, whose end others wait for. So a delete counts in any case; and so does a fill.
 
 use scatterhoard_command::keys_of_write;
 use scatterhoard_store::{OpError, Reply, SetAnswer, When, Write};
@@ -29,7 +29,6 @@ fn has_changed(write: &Write<'_>, reply: &Reply<'_>) -> bool {
         | Write::SetWith { answer: SetAnswer::Done | SetAnswer::Version, .. } => was,
         Write::Set { answer: SetAnswer::Count, .. }
         | Write::SetWith { answer: SetAnswer::Count, .. }
-        | Write::Fill { .. }
         // It changes no value, but whoever waits for the load is to hear that it is over.
         | Write::Release { .. }
         | Write::SetManyIfAbsent { .. }
@@ -50,6 +49,8 @@ fn has_changed(write: &Write<'_>, reply: &Reply<'_>) -> bool {
         Write::Lease { .. } => false,
         Write::AddToFilter { .. } => *reply != Reply::Bool(false),
         Write::SetMany { .. }
+        // One that is refused for its tags ends the load.
+        | Write::Fill { .. }
         | Write::Delete { .. }
         | Write::GetDelete { .. }
         | Write::Evict { .. }

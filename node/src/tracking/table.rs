@@ -25,6 +25,9 @@ const ITEM_BYTES: usize = 8;
 /// What a key takes for a tag that it carries.
 const TAG_BYTES: usize = 40;
 
+/// Bytes of a key, on average, from which on there is no room for more of them.
+const BYTES_PER_KEY: usize = 128;
+
 /// What a prefix takes beside its bytes.
 const PREFIX_EXTRA_BYTES: usize = 96;
 
@@ -278,6 +281,7 @@ impl Table {
 
     fn is_full(&self, keys_count_max: usize) -> bool {
         self.size.keys_count >= keys_count_max
+            || self.size.keys_bytes >= keys_count_max.saturating_mul(BYTES_PER_KEY)
             || self.size.items_count >= keys_count_max.saturating_mul(ITEMS_PER_KEY)
     }
 

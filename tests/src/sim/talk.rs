@@ -43,7 +43,8 @@ impl Cluster {
         talk
     }
 
-    /// Says something, in words between blanks, and answers with the reply; `"lost"` if there is none. What is
+    /// Says something, in words between blanks, and answers with the reply; `"lost"` if there is none. Several lines go at
+    /// once, and so do their replies. What is
     /// pushed before it can be [heard](Self::hear) later.
     pub fn say(&mut self, talk: &Talk, words: &str) -> String {
         let running = self.spawn_say(talk, words);
@@ -79,17 +80,21 @@ impl Cluster {
 }
 
 impl Line {
-    async fn say(&mut self, words: &str) -> std::io::Result<String> {
-        let words: Vec<_> = words.split(' ').map(str::as_bytes).collect();
-        let mut request = Vec::new();
-        Encoder::new(&mut request, Protocol::Resp2).request(Args::from(&words));
-        self.stream.write_all(&request).await?;
-        loop {
+    async fn say(&mut self, lines: &str) -> std::io::Result<String> {
+        let mut requests = Vec::new();
+        for line in lines.lines() {
+            let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+            Encoder::new(&mut requests, Protocol::Resp2).request(Args::from(&words));
+        }
+        self.stream.write_all(&requests).await?;
+        let mut replies = Vec::new();
+        while replies.len() < lines.lines().count() {
             match self.next().await? {
                 Value::Push(parts) => self.pushed.push_back(shown(&Value::Array(parts))),
-                reply => return Ok(shown(&reply)),
+                reply => replies.push(shown(&reply)),
             }
         }
+        Ok(replies.join("\n"))
     }
 
     async fn hear(&mut self) -> std::io::Result<String> {

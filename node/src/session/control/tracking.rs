@@ -16,6 +16,9 @@ use crate::tracking::{Asker, CHANNEL, Choice, Mode, Redirect, Tracker};
 /// them. Redis has no limit.
 const PREFIXES_COUNT_MAX: usize = 1000;
 
+/// Bytes of all of them.
+const PREFIXES_BYTES_MAX: usize = 64 << 10;
+
 /// Why somebody may not track so. Nothing was changed. The texts are those of Redis 7.0.15 where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum NotTracked {
@@ -49,6 +52,8 @@ enum NotTracked {
     OverlapsOther { new: String, other: String },
     #[error("a client may track {PREFIXES_COUNT_MAX} prefixes at most")]
     TooManyPrefixes,
+    #[error("a client's prefixes may have {PREFIXES_BYTES_MAX} bytes in all")]
+    PrefixesTooLong,
     #[error(
         "CLIENT TRACKING is not supported on the any-key port, as keys of other nodes cannot be \
          tracked from here; use the cluster port, {port}"
@@ -95,7 +100,10 @@ impl Control {
         let now = Instant::now();
         let led = self.core.hosting.now().led();
         let proven: Vec<_> = led.iter().filter_map(|it| Some((it, it.term(now)?))).collect();
-        self.client.outbox.drain(self.protocol, out);
+        // What follows is cut off if the client wants no reply. What it is to hear is not a reply.
+        if !self.mutes() {
+            self.client.outbox.drain(self.protocol, out);
+        }
         let mut reply = Encoder::new(out, self.protocol);
         reply.array(proven.len());
         for (partition, term) in proven {
@@ -279,6 +287,10 @@ fn mode_for(asked: &Tracking<'_>, held: Option<&Mode>) -> Result<Mode, NotTracke
 fn prefixes_for(asked: &[&[u8]], held: &[Arc<[u8]>]) -> Result<Mode, NotTracked> {
     if asked.len() + held.len() > PREFIXES_COUNT_MAX {
         return Err(NotTracked::TooManyPrefixes);
+    }
+    let held_bytes: usize = held.iter().map(|prefix| prefix.len()).sum();
+    if held_bytes + asked.iter().map(|prefix| prefix.len()).sum::<usize>() > PREFIXES_BYTES_MAX {
+        return Err(NotTracked::PrefixesTooLong);
     }
     let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
     let shown = |prefix: &[u8]| String::from_utf8_lossy(prefix).into_owned();

@@ -146,6 +146,17 @@ fn a_key_that_expires_is_told_by_its_earliest_deadline() {
 }
 
 #[test]
+fn long_keys_fill_a_table_too() {
+    let mut table = table();
+    let reader = add(&mut table, reads());
+    for number in 0..100 {
+        table.make_room(10);
+        table.register((HERE, reader.id), &[number; 500], None, &[]);
+        assert!(table.tally().keys_count <= 1 + 10 * BYTES_PER_KEY / 500);
+    }
+}
+
+#[test]
 fn a_full_table_tells_of_some_key_to_make_room() {
     let mut table = table();
     let reader = add(&mut table, reads());
