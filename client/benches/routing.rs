@@ -30,7 +30,7 @@ const VALUE_BYTES: usize = 100;
 const TASKS_COUNT: usize = 64;
 /// Keys of one call, where several are asked for at once.
 const BATCH_COUNT: usize = 64;
-const TURNS_COUNT: usize = 15;
+const TURNS_COUNT: usize = 31;
 const GETS_OF_A_TURN: usize = 100_000;
 
 fn main() -> ExitCode {

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use crate::command::{Effect, SetOptions};
-use crate::link::{Link, Sent};
+use crate::link::{Link, Sent, Span};
 use crate::listen::{LineId, Listener};
 use crate::topology::{Address, Topology};
 use crate::{Command, Config, Error, Value};
@@ -115,8 +115,8 @@ impl Cluster {
     /// # Errors
     /// See [`Error`]: each says what happened to the world.
     pub async fn run(&self, command: Command) -> Result<Value, Error> {
-        let by = Instant::now() + self.shared.config.patience;
-        self.shared.run_until(&command, by).await.map(|answer| answer.value)
+        let span = Span::lasting(self.shared.config.patience);
+        self.shared.run_within(&command, span).await.map(|answer| answer.value)
     }
 
     /// What a key has.
@@ -265,7 +265,7 @@ impl Cluster {
 
     /// Asks one node, whoever leads what, and nobody else.
     pub(crate) async fn ask(&self, node: &Address, command: &Command, by: Instant) -> Sent<Value> {
-        self.shared.link(node).send(&command.words, by).await
+        self.shared.link(node).send(&command.words, Span::until(by)).await
     }
 
     /// Gives a connection up that answers nothing any more.
@@ -306,17 +306,21 @@ async fn keep_fresh(shared: Arc<Shared>, ended: CancellationToken) {
 
 impl Shared {
     async fn run_until(&self, command: &Command, by: Instant) -> Result<Answer, Error> {
+        self.run_within(command, Span::until(by)).await
+    }
+
+    async fn run_within(&self, command: &Command, mut span: Span) -> Result<Answer, Error> {
         let mut to = self.node_for(command.slot, None);
         let (mut hops_count, mut asking) = (0, false);
         loop {
             let Some(node) = to else {
                 return Err(Error::NotDone("no node is known".to_owned()));
             };
-            let until = match command.effect {
-                Effect::Reads => by.min(Instant::now() + self.config.read_patience),
-                Effect::Writes => by,
+            let attempt = match command.effect {
+                Effect::Reads => span.within(self.config.read_patience),
+                Effect::Writes => span,
             };
-            let reason = match self.send(&node, command, asking, until).await {
+            let reason = match self.send(&node, command, asking, attempt).await {
                 Sent::Answered(Value::Error(code, text), _) => {
                     let reason = format!("{node:?}: {code} {text}");
                     match self.judge(&node, code, text) {
@@ -348,11 +352,13 @@ impl Shared {
                     reason
                 }
             };
-            if Instant::now() >= by || hops_count > HOPS_COUNT_MAX {
+            span = Span::until(span.by);
+            if span.begins >= span.by || hops_count > HOPS_COUNT_MAX {
                 return Err(Error::NotDone(reason));
             }
             if hops_count > HOPS_COUNT_AT_ONCE {
-                sleep_until(by.min(Instant::now() + AGAIN)).await;
+                sleep_until(span.within(AGAIN).by).await;
+                span = Span::until(span.by);
             }
         }
     }
@@ -386,9 +392,9 @@ impl Shared {
             pipeline.add_command(command.words.take());
         }
         let only_reads = commands.iter().all(|command| command.effect == Effect::Reads);
-        let until =
-            if only_reads { by.min(Instant::now() + self.config.read_patience) } else { by };
-        let sent = self.link(&node).send_all(&pipeline, until).await;
+        let span = Span::until(by);
+        let attempt = if only_reads { span.within(self.config.read_patience) } else { span };
+        let sent = self.link(&node).send_all(&pipeline, attempt).await;
         let mut outcomes = self.became(&node, sent, &commands);
         for ((command, outcome), words) in
             commands.iter_mut().zip(&outcomes).zip(pipeline.cmd_iter())
@@ -445,15 +451,15 @@ impl Shared {
         node: &Address,
         command: &Command,
         asking: bool,
-        by: Instant,
+        span: Span,
     ) -> Sent<Value> {
         let link = self.link(node);
         if !asking {
-            return link.send(&command.words, by).await;
+            return link.send(&command.words, span).await;
         }
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("ASKING").add_command(command.words.clone());
-        match link.send_all(&pipeline, by).await {
+        match link.send_all(&pipeline, span).await {
             Sent::Answered(mut answers, line) => match answers.pop() {
                 Some(answer) => Sent::Answered(answer, line),
                 None => Sent::Lost(format!("{node:?}: no answer")),
@@ -535,8 +541,8 @@ impl Shared {
 
     async fn fetch_from(&self, node: &Address) -> Result<Topology, Error> {
         let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
-        let by = Instant::now() + self.config.read_patience;
-        match self.link(node).send(&command, by).await {
+        let span = Span::lasting(self.config.read_patience);
+        match self.link(node).send(&command, span).await {
             Sent::Answered(Value::Error(code, text), _) if code == "ERR" => {
                 debug!(?node, text, "this server is no cluster");
                 Ok(Topology::of_one(node.clone()))

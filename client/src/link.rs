@@ -57,8 +57,34 @@ struct Attempts {
 struct Live {
     connection: MultiplexedConnection,
     line: LineId,
+    opened: Instant,
     lost: Arc<AtomicBool>,
     answered_count: Arc<AtomicU64>,
+}
+
+/// When a request begins, and by when it has to be done. On the path of every request: the clock is looked at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) begins: Instant,
+    pub(crate) by: Instant,
+}
+
+impl Span {
+    /// From now on.
+    pub(crate) fn until(by: Instant) -> Self {
+        Self { begins: Instant::now(), by }
+    }
+
+    /// From now on, for so long.
+    pub(crate) fn lasting(time: Duration) -> Self {
+        let begins = Instant::now();
+        Self { begins, by: begins + time }
+    }
+
+    /// At most for so long.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        Self { by: self.by.min(self.begins + time), ..self }
+    }
 }
 
 /// A request is about to be sent.
@@ -85,13 +111,13 @@ impl Link {
     }
 
     /// Sends one command.
-    pub(crate) async fn send(&self, command: &redis::Cmd, by: Instant) -> Sent<Value> {
-        let mut live = match self.live(by).await {
+    pub(crate) async fn send(&self, command: &redis::Cmd, span: Span) -> Sent<Value> {
+        let mut live = match self.live(span.by).await {
             Ok(live) => live,
             Err(reason) => return Sent::Unsent(reason),
         };
-        let asked = live.asked();
-        let answered = timeout_at(by, live.connection.send_packed_command(command)).await;
+        let asked = live.asked(span);
+        let answered = timeout_at(span.by, live.connection.send_packed_command(command)).await;
         self.became(&live, &asked, answered, Value::of)
     }
 
@@ -99,15 +125,15 @@ impl Link {
     pub(crate) async fn send_all(
         &self,
         commands: &redis::Pipeline,
-        by: Instant,
+        span: Span,
     ) -> Sent<Vec<Value>> {
-        let mut live = match self.live(by).await {
+        let mut live = match self.live(span.by).await {
             Ok(live) => live,
             Err(reason) => return Sent::Unsent(reason),
         };
-        let asked = live.asked();
+        let asked = live.asked(span);
         let sent = live.connection.send_packed_commands(commands, 0, commands.len());
-        let answered = timeout_at(by, sent).await;
+        let answered = timeout_at(span.by, sent).await;
         self.became(&live, &asked, answered, |values| values.into_iter().map(Value::of).collect())
     }
 
@@ -208,8 +234,13 @@ impl Link {
         }
         let opened = MultiplexedConnection::new_with_config(&info, stream, settings).await;
         let (connection, driver) = opened.map_err(|error| error.to_string())?;
-        let mut live =
-            Live { connection, line, lost: Arc::default(), answered_count: Arc::default() };
+        let mut live = Live {
+            connection,
+            line,
+            opened: Instant::now(),
+            lost: Arc::default(),
+            answered_count: Arc::default(),
+        };
         let (is_lost, listener) = (Arc::clone(&live.lost), self.listener.clone());
         // Ends with its connection, or when nobody has a handle to it any more.
         tokio::spawn(async move {
@@ -250,8 +281,10 @@ impl Link {
 }
 
 impl Live {
-    fn asked(&self) -> Asked {
-        Asked { at: Instant::now(), answered_count: self.answered_count.load(Ordering::Relaxed) }
+    fn asked(&self, span: Span) -> Asked {
+        // It may have been waited for.
+        let at = span.begins.max(self.opened);
+        Asked { at, answered_count: self.answered_count.load(Ordering::Relaxed) }
     }
 
     /// Whether it has answered nothing at all since then, for long.
