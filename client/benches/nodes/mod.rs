@@ -36,6 +36,11 @@ impl Nodes {
         let mut up = nodes.run(&["up", &COUNT.to_string(), "--port", &port.to_string()]);
         let status = up.env("HOARD_BIN", hoard).status().expect("the script can be run");
         assert!(status.success(), "the nodes did not start");
+        // Whoever is killed does not end them.
+        eprintln!(
+            "nodes run; if they outlive this: scripts/cluster down --dir {}",
+            nodes.dir.display()
+        );
         Some(nodes)
     }
 
