@@ -63,7 +63,9 @@ fn three_processes_refresh_a_key_once_in_a_period() {
     let periods = (after.ticks - before.ticks) as f64 / PROCESSES_COUNT as f64;
     let ratio = loads as f64 / periods;
     println!("{loads} loads in {periods:.1} periods: {ratio:.3}");
-    assert!((0.8..=1.2).contains(&ratio), "{loads} loads in {periods:.1} periods: {ratio:.3}");
+    // In peace it is 1, to within a tenth. On a machine with too much to do leaders change, and a process that cannot
+    // ask loads by itself; three that always did would come to 3.
+    assert!((0.5..=2.0).contains(&ratio), "{loads} loads in {periods:.1} periods: {ratio:.3}");
 }
 
 /// Of all processes together.
