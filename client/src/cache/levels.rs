@@ -377,10 +377,8 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         let mut kept = false;
         ticket.if_unchanged(|| {
             let alive = |key: &K| near.look(key).is_some();
-            kept = self.tagged.put(ticket.key(), &life.tags, Some(invalidations), alive);
-            if kept {
-                near.keep(ticket.key().clone(), Arc::clone(copy.copy()));
-            }
+            let keep = || near.keep(ticket.key().clone(), Arc::clone(copy.copy()));
+            kept = self.tagged.put(ticket.key(), &life.tags, Some(invalidations), alive, keep);
         });
         kept
     }

@@ -325,8 +325,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     fn keep_written(&self, key: &K, copy: &Copy<V>, life: &Life) {
         let levels = self.levels();
         let Some(near) = &levels.near else { return };
-        levels.tagged.put(key, &life.tags, None, |other| near.look(other).is_some());
-        near.keep(key.clone(), Arc::clone(copy.copy()));
+        let alive = |other: &K| near.look(other).is_some();
+        let keep = || near.keep(key.clone(), Arc::clone(copy.copy()));
+        levels.tagged.put(key, &life.tags, None, alive, keep);
     }
 
     /// Removes several keys, as [`Self::remove`] does each; outcomes are in their order.

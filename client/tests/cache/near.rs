@@ -12,7 +12,10 @@ pub(crate) struct Map<K, V> {
     copies: Mutex<HashMap<K, Arc<Kept<V>>>>,
     count_max: usize,
     evicted: Mutex<Option<Evicted<K>>>,
+    before_keeping: Mutex<Option<(K, Task)>>,
 }
+
+type Task = Box<dyn FnOnce() + Send>;
 
 impl<K: Key, V: Send + Sync + 'static> Map<K, V> {
     pub(crate) fn new() -> Arc<Self> {
@@ -20,7 +23,17 @@ impl<K: Key, V: Send + Sync + 'static> Map<K, V> {
     }
 
     pub(crate) fn of(count_max: usize) -> Arc<Self> {
-        Arc::new(Self { copies: Mutex::default(), count_max, evicted: Mutex::new(None) })
+        Arc::new(Self {
+            copies: Mutex::default(),
+            count_max,
+            evicted: Mutex::new(None),
+            before_keeping: Mutex::new(None),
+        })
+    }
+
+    /// Does this when it is about to keep the next copy of a key.
+    pub(crate) fn before_keeping(&self, key: K, task: impl FnOnce() + Send + 'static) {
+        *self.before_keeping.lock() = Some((key, Box::new(task)));
     }
 }
 
@@ -30,6 +43,10 @@ impl<K: Key, V: Send + Sync + 'static> NearLevel<K, V> for Map<K, V> {
     }
 
     fn keep(&self, key: K, copy: Arc<Kept<V>>) {
+        let task = self.before_keeping.lock().take_if(|(its, _)| *its == key);
+        if let Some((_, task)) = task {
+            task();
+        }
         let mut copies = self.copies.lock();
         copies.insert(key.clone(), copy);
         if copies.len() > self.count_max {

@@ -1,11 +1,16 @@
 //! Writes to the levels, and to a source with its caches.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use scatterhoard_client::Cache;
 use scatterhoard_client::cache::{AfterStore, Put, SourceError};
 use tokio::time::{sleep, timeout};
 
+use crate::near::Map;
 use crate::world::{MS, World, load, load_by};
 
 #[tokio::test(start_paused = true)]
@@ -133,4 +138,35 @@ async fn a_writer_who_gives_up_leaves_no_old_value_behind() {
         let newest = world.source.newest(1);
         assert_eq!(load(&process.cache, 1).await.unwrap(), Some(newest));
     }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "what waits for a lock must not hold up the others")]
+async fn a_tag_ends_what_was_being_kept_while_others_were_looked_through() {
+    let near = Map::<u64, u64>::new();
+    let cache =
+        Cache::<u64, u64>::builder("n").near(Arc::<Map<_, _>>::clone(&near)).build().unwrap();
+    let red = Put::new().tags(["red"]);
+    // The one that follows makes it 1,023. At 1,024, those are looked for that are no longer kept.
+    for key in 2..1024 {
+        cache.set_with(&key, key, red.clone()).await.unwrap();
+    }
+    let (others, its_tag) = (cache.clone(), red.clone());
+    near.before_keeping(1, move || {
+        let (done, one_is_done) = mpsc::channel();
+        // Several, since those wait that share a lock with the key.
+        for key in 2000..2016 {
+            let (cache, red, done) = (others.clone(), its_tag.clone(), done.clone());
+            std::thread::spawn(move || {
+                let set = cache.set_with(&key, key, red).now_or_never();
+                assert!(set.expect("it waits for nobody").unwrap());
+                let _ = done.send(());
+            });
+        }
+        one_is_done.recv().expect("one of them shares no lock with it");
+    });
+    cache.set_with(&1, 1, red).await.unwrap();
+    assert!(cache.exists(&1).await.unwrap());
+    cache.invalidate_tag("red").await.unwrap();
+    assert!(!cache.exists(&1).await.unwrap());
 }
