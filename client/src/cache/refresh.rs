@@ -70,7 +70,9 @@ type Again<V> = Arc<dyn Fn() -> Loader<V> + Send + Sync>;
 
 /// The registered keys of one cache, and when each was read last.
 pub(crate) struct Refreshes<K> {
-    read: RwLock<HashMap<K, AtomicU64>>,
+    registered: RwLock<HashMap<K, Registration>>,
+    /// Registrations ever.
+    numbers: AtomicU64,
     /// How many there are, to pass by the lock while there are none.
     count: AtomicUsize,
     /// How many are loaded at once.
@@ -79,11 +81,19 @@ pub(crate) struct Refreshes<K> {
     _ends_with_the_cache: DropGuard,
 }
 
+/// That a key is registered. A beat goes on as long as its own is there: one that ended while it slept may have been
+/// followed by another, with a loader and a beat of its own.
+struct Registration {
+    number: u64,
+    read: AtomicU64,
+}
+
 impl<K: Key> Refreshes<K> {
     pub(crate) fn new(refreshes_max: usize) -> Arc<Self> {
         let ended = CancellationToken::new();
         Arc::new(Self {
-            read: RwLock::default(),
+            registered: RwLock::default(),
+            numbers: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             permits: Arc::new(Semaphore::new(refreshes_max)),
             _ends_with_the_cache: ended.clone().drop_guard(),
@@ -96,37 +106,44 @@ impl<K: Key> Refreshes<K> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        if let Some(read) = self.read.read().get(key) {
-            read.store(Clock::new().now().nanos(), Ordering::Relaxed);
+        if let Some(registration) = self.registered.read().get(key) {
+            registration.read.store(Clock::new().now().nanos(), Ordering::Relaxed);
         }
     }
 
-    /// Whether it was not registered before.
-    fn register(&self, key: &K) -> bool {
-        let mut read = self.read.write();
-        let now = AtomicU64::new(Clock::new().now().nanos());
-        let new = read.insert(key.clone(), now).is_none();
-        self.count.store(read.len(), Ordering::Relaxed);
-        new
+    /// The number of its registration if it was not registered before. If it was, it was read.
+    fn register(&self, key: &K) -> Option<u64> {
+        let mut registered = self.registered.write();
+        let now = Clock::new().now().nanos();
+        if let Some(registration) = registered.get(key) {
+            registration.read.store(now, Ordering::Relaxed);
+            return None;
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        registered.insert(key.clone(), Registration { number, read: AtomicU64::new(now) });
+        self.count.store(registered.len(), Ordering::Relaxed);
+        Some(number)
     }
 
     /// Ends a registration if the key was not read for so long, or was ended by somebody else.
-    fn is_over(&self, key: &K, idle: Duration) -> bool {
-        let mut read = self.read.write();
-        let Some(last) = read.get(key) else { return true };
-        let last = Moment::from_nanos(last.load(Ordering::Relaxed));
+    fn is_over(&self, key: &K, number: u64, idle: Duration) -> bool {
+        let mut registered = self.registered.write();
+        let Some(registration) = registered.get(key).filter(|its| its.number == number) else {
+            return true;
+        };
+        let last = Moment::from_nanos(registration.read.load(Ordering::Relaxed));
         let over = Clock::new().now() >= last.after(idle);
         if over {
-            read.remove(key);
-            self.count.store(read.len(), Ordering::Relaxed);
+            registered.remove(key);
+            self.count.store(registered.len(), Ordering::Relaxed);
         }
         over
     }
 
     fn end(&self, key: &K) {
-        let mut read = self.read.write();
-        read.remove(key);
-        self.count.store(read.len(), Ordering::Relaxed);
+        let mut registered = self.registered.write();
+        registered.remove(key);
+        self.count.store(registered.len(), Ordering::Relaxed);
     }
 }
 
@@ -178,8 +195,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             Box::new(move || async move { loader().await.map_err(Into::into) }.boxed())
         });
         let found = self.near_copy(key);
-        if self.refreshes.register(key) {
+        if let Some(registration) = self.refreshes.register(key) {
             let beat = Beat {
+                registration,
                 flights: Arc::downgrade(&self.flights),
                 refreshes: Arc::downgrade(&self.refreshes),
                 key: key.clone(),
@@ -198,7 +216,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         }
     }
 
-    /// Ends the refreshing of a key by this process. Others may go on.
+    /// Ends the refreshing of a key by this process. Others may go on. What is being loaded anew is still stored. If
+    /// it is registered again, that is with the loader and the period of then.
     pub fn stop_refreshing(&self, key: &K) {
         self.refreshes.end(key);
     }
@@ -206,6 +225,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
 
 /// One registered key.
 struct Beat<K: Key, V: Send + Sync + 'static> {
+    registration: u64,
     flights: Weak<Flights<K, V>>,
     refreshes: Weak<Refreshes<K>>,
     key: K,
@@ -239,7 +259,7 @@ impl<K: Key, V: Send + Sync + 'static> Beat<K, V> {
     /// Looks, and loads if it is time to. How long to wait until the next; `None` if it is over.
     async fn look(&self) -> Option<Duration> {
         let (flights, refreshes) = (self.flights.upgrade()?, self.refreshes.upgrade()?);
-        if refreshes.is_over(&self.key, self.idle) {
+        if refreshes.is_over(&self.key, self.registration, self.idle) {
             return None;
         }
         let cache = Cache { flights, refreshes };

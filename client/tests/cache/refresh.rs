@@ -1,5 +1,7 @@
 //! Keys that are loaded anew before anybody has to wait.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -63,6 +65,30 @@ async fn a_key_that_nobody_reads_is_refreshed_no_more() {
     read(&process.cache, Refresh::every(10 * SECOND)).await;
     sleep(15 * SECOND).await;
     assert_eq!(world.loads_count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_registered_again_is_loaded_by_what_it_was_registered_with_last() {
+    let world = World::new();
+    let process = world.process_near();
+    let cache = process.cache.cache();
+    let refresh = Refresh::every(SECOND).idle(60 * SECOND);
+    let loads = Arc::new([const { AtomicUsize::new(0) }; 5]);
+    for registration in 0..5 {
+        cache.stop_refreshing(&1);
+        let loads = Arc::clone(&loads);
+        let load = move || {
+            loads[registration].fetch_add(1, Ordering::Relaxed);
+            async move { Ok::<_, String>(Some(registration as u64)) }
+        };
+        cache.get_or_load_refreshed(&1, refresh, Load::new(), load).await.unwrap();
+        sleep(SECOND / 10).await;
+    }
+    sleep(10 * SECOND).await;
+    assert_eq!(cache.get(&1).await.unwrap().as_deref(), Some(&4));
+    let loads = loads.each_ref().map(|loads| loads.load(Ordering::Relaxed));
+    assert_eq!(loads[..4], [1, 0, 0, 0], "the first was a load that somebody waited for");
+    assert!((9..=11).contains(&loads[4]), "{} loads in 10 periods", loads[4]);
 }
 
 #[tokio::test(start_paused = true)]
