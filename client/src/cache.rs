@@ -64,6 +64,7 @@ mod error;
 mod event;
 mod flight;
 mod key;
+mod late;
 mod levels;
 mod many;
 mod options;

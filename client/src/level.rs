@@ -34,7 +34,8 @@ pub use redis::RedisLevel;
 ///
 /// None of its methods hangs: each has a deadline, after which it fails.
 pub trait ClusterLevel: Send + Sync + 'static {
-    /// What is there for a key.
+    /// What is there for a key. With [`Ask::Lease`], a cache that is tired of waiting does not drop the future, but
+    /// lets it end by itself, and gives back what it brings.
     ///
     /// # Errors
     /// See [`Error`]. With [`Error::InDoubt`] there may be a lease that nobody knows of; it ends by itself.

@@ -14,6 +14,7 @@ use super::error::BuildError;
 use super::event::Events;
 use super::flight::Flights;
 use super::key::Prefix;
+use super::late::LateLooks;
 use super::levels::{Levels, Shared, Weigh};
 use super::pauses::Pauses;
 use super::refresh::Refreshes;
@@ -188,7 +189,8 @@ impl<K: Key, V: Send + Sync + 'static> Builder<K, V> {
         self
     }
 
-    /// How long the cluster level may take to say what there is, before the source is asked. 1 s.
+    /// How long the cluster level may take to say what there is, before the source is asked. 1 s. A look
+    /// that takes longer goes on behind the scenes, to give back the right to load if it was given one.
     #[must_use]
     pub fn look_timeout(mut self, timeout: Duration) -> Self {
         self.settings.look_timeout = timeout;
@@ -276,6 +278,7 @@ impl<K: Key, V: Send + Sync + 'static> Builder<K, V> {
             underway: Underway::new(),
             pauses: Pauses::new(),
             tagged: Tagged::new(),
+            late: LateLooks::new(),
             prefix: parsed,
             weigh: self.weigh,
             chance: self.seed.map_or_else(Chance::new, Chance::seeded),

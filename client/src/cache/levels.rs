@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use super::Key;
@@ -15,6 +16,7 @@ use super::breaker::Breaker;
 use super::chance::Chance;
 use super::event::{Events, Kind};
 use super::key::Prefix;
+use super::late::{self, LateLooks};
 use super::options::Life;
 use super::pauses::Pauses;
 use super::settings::{Settings, Times};
@@ -35,8 +37,9 @@ pub(crate) type Copy<V> = Held<V>;
 /// About how many bytes a copy takes besides its key and its value.
 const COPY_BYTES: usize = 64;
 
-/// How long a write may take before it is in doubt. Longer than levels take that keep their own deadlines.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a write may take before it is in doubt, and a look that nobody waits for any more. Longer than levels take
+/// that keep their own deadlines.
+pub(super) const LEVEL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many bytes a copy of a value takes.
 pub(crate) type Weigh<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
@@ -56,6 +59,8 @@ pub(crate) struct Levels<K: Key, V> {
     pub(crate) chance: Chance,
     /// Keeps calls from waiting for a cluster level that does not answer.
     pub(crate) breaker: Breaker,
+    /// What became too late, and may have been given leases.
+    pub(crate) late: LateLooks,
     pub(crate) events: Events<K>,
 }
 
@@ -143,8 +148,12 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
             return Ok(self.look_here(key));
         };
         let (ticket, sent) = (self.underway.begin(key), Clock::new().now());
-        let name = self.prefix.name(key);
-        let look = self.asked(sent, shared.level.look(&name, self.lease())).await?;
+        let (name, ask) = (self.prefix.name(key), self.lease());
+        let (level, its_name) = (Arc::clone(&shared.level), name.clone());
+        let look = async move { level.look(&its_name, ask).await }.boxed();
+        let given = move |look| late::token(&look).map(|token| (name, token)).into_iter().collect();
+        let limit = self.settings.look_timeout;
+        let look = self.asked(sent, self.late.in_time(&shared.level, limit, look, given)).await?;
         Ok(self.seen(shared, &ticket, look, sent))
     }
 
@@ -209,7 +218,8 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         key: &K,
     ) -> Result<Option<Stored>, Error> {
         let name = self.prefix.name(key);
-        let look = self.asked(Clock::new().now(), shared.level.look(&name, Ask::Peek)).await?;
+        let look = self.in_time(shared.level.look(&name, Ask::Peek));
+        let look = self.asked(Clock::new().now(), look).await?;
         Ok(match look.found {
             Found::Value(stored) => Some(stored),
             Found::Absent | Found::Negative { .. } | Found::Load(_) | Found::Wait { .. } => None,
@@ -223,10 +233,11 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         ask: Ask,
     ) -> Vec<(Ticket<K>, Result<Look, Error>, Moment)> {
         let tickets: Vec<_> = keys.iter().map(|key| self.underway.begin(key)).collect();
-        let names: Vec<_> = keys.iter().map(|key| self.prefix.name(key)).collect();
+        let names: Arc<[_]> = keys.iter().map(|key| self.prefix.name(key)).collect();
         let sent = Clock::new().now();
-        let asked = async {
-            let looks = shared.level.look_many(&names, ask).await;
+        let (level, its_names) = (Arc::clone(&shared.level), Arc::clone(&names));
+        let asked = async move {
+            let looks = level.look_many(&its_names, ask).await;
             // All of them failed, or it works.
             let first = looks.iter().find_map(|look| look.as_ref().err()).cloned();
             match first.filter(|_| looks.iter().all(Result::is_err)) {
@@ -234,14 +245,29 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
                 None => Ok(looks),
             }
         };
-        let looks = match self.asked(sent, asked).await {
+        let looks = match ask {
+            Ask::Peek => self.asked(sent, self.in_time(asked)).await,
+            Ask::Lease { .. } => {
+                let given = move |looks: Vec<Result<Look, Error>>| {
+                    let named = names.iter().zip(looks);
+                    let tokens = named.map(|(name, look)| {
+                        look.ok().and_then(|look| Some((name.clone(), late::token(&look)?)))
+                    });
+                    tokens.flatten().collect()
+                };
+                let limit = self.settings.look_timeout;
+                let asked = self.late.in_time(&shared.level, limit, asked.boxed(), given);
+                self.asked(sent, asked).await
+            }
+        };
+        let looks = match looks {
             Ok(looks) => looks,
             Err(error) => vec![Err(error); keys.len()],
         };
         tickets.into_iter().zip(looks).map(|(ticket, look)| (ticket, look, sent)).collect()
     }
 
-    /// Asks the cluster level, unless it has not answered lately; no longer than it may take.
+    /// Asks the cluster level, unless it has not answered lately. The question has its deadline.
     async fn asked<T>(
         &self,
         now: Moment,
@@ -250,7 +276,7 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         if !self.breaker.lets_through(now) {
             return Err(Error::NotDone("it has not answered several times in a row".to_owned()));
         }
-        let answer = self.in_time(question).await;
+        let answer = question.await;
         match &answer {
             Err(Error::NotDone(_) | Error::InDoubt(_)) => self.breaker.failed(Clock::new().now()),
             // Who refuses has answered.
@@ -273,8 +299,8 @@ impl<K: Key, V: Send + Sync + 'static> Levels<K, V> {
         &self,
         write: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let answer = timeout(WRITE_TIMEOUT, write).await;
-        answer.unwrap_or_else(|_| Err(Error::InDoubt(format!("no answer in {WRITE_TIMEOUT:?}"))))
+        let answer = timeout(LEVEL_TIMEOUT, write).await;
+        answer.unwrap_or_else(|_| Err(Error::InDoubt(format!("no answer in {LEVEL_TIMEOUT:?}"))))
     }
 
     fn lease(&self) -> Ask {

@@ -120,6 +120,8 @@ pub(crate) struct Faults {
     pub(crate) lost_percent: AtomicU64,
     /// The next so many fills are done, and their replies lost.
     pub(crate) fill_replies_lost: AtomicUsize,
+    /// The answers of the next so many looks come this much later.
+    pub(crate) looks_late: Mutex<(usize, Duration)>,
     /// No news come through for now.
     pub(crate) deaf: AtomicBool,
     /// The stream is broken: what is in it is lost, up to where that is noticed.
@@ -153,6 +155,7 @@ impl Store {
             hangs: AtomicBool::new(false),
             lost_percent: AtomicU64::new(0),
             fill_replies_lost: AtomicUsize::new(0),
+            looks_late: Mutex::default(),
             deaf: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             delay_max_us: AtomicU64::new(0),
@@ -277,6 +280,12 @@ impl Link {
         let slot = Slot::new(0).expect("there is one");
         let ticket = self.feed.begin(slot, KeyHash::of(key, 0), Clock::new().now());
         let found = self.request(false, |state| state.look(key, ask, Instant::now())).await?;
+        let late = {
+            let mut late = self.faults.looks_late.lock();
+            let left = late.0.checked_sub(1);
+            left.map(|left| std::mem::replace(&mut late.0, left)).map(|_| late.1)
+        };
+        sleep(late.unwrap_or_default()).await;
         let lives_for = match &found {
             Found::Value(stored) => stored.lives_for,
             Found::Negative { lives_for } => *lives_for,

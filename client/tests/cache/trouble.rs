@@ -191,3 +191,52 @@ async fn a_write_that_gets_no_answer_is_in_doubt_after_a_while() {
     let set = cache.set_many(vec![(1, 1)]).await;
     assert!(matches!(set[0], Err(WriteError::Cluster(Error::InDoubt(_)))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_given_up_leaves_no_lease_behind() {
+    let world = World::new();
+    let process = world.process();
+    *process.link.faults.looks_late.lock() = (1, 1500 * MS);
+    let began = Instant::now();
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    assert!(began.elapsed() < 1100 * MS, "the source was asked when the look took too long");
+    // Its lease is in the way until the look has ended, and no longer.
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    assert!(began.elapsed() < 1600 * MS, "{:?}", began.elapsed());
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    assert_eq!(world.loads_count(), 2, "the second was stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_at_several_keys_that_are_given_up_leave_no_leases_behind() {
+    let world = World::new();
+    let process = world.process();
+    let cache = process.cache.cache();
+    let load_all = || async {
+        let loader = |ids: Vec<u64>| async move {
+            Ok::<_, String>(ids.into_iter().map(|id| (id, Ok(id))).collect())
+        };
+        let found = cache.get_or_load_many(&[1, 2, 3], Load::new(), loader).await;
+        assert!(found.into_iter().all(|found| found.is_ok_and(|found| found.is_some())));
+    };
+    *process.link.faults.looks_late.lock() = (3, 1500 * MS);
+    let began = Instant::now();
+    load_all().await;
+    load_all().await;
+    assert!(began.elapsed() < 1600 * MS, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_stale_value_that_is_given_up_leaves_the_right_to_load_it_anew() {
+    let world = World::new();
+    let process = world.process_with(|cache| cache.soft_ttl(SECOND));
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    sleep(2 * SECOND).await;
+    *process.link.faults.looks_late.lock() = (1, 1500 * MS);
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    sleep(SECOND).await;
+    let before = world.loads_count();
+    assert_eq!(load(&process.cache, 1).await.unwrap(), Some(1));
+    sleep(100 * MS).await;
+    assert_eq!(world.loads_count(), before + 1, "it is loaded anew");
+}
