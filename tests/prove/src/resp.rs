@@ -116,8 +116,7 @@ impl Connection {
         Ok(())
     }
 
-    /// What was pushed before the replies that came until now, and was not taken yet: the last
-    /// [`PUSHED_COUNT_MAX`].
+    /// What was pushed before the replies that came until now, and was not taken yet: the last hundred.
     pub fn pushed(&mut self) -> impl Iterator<Item = Vec<Value>> {
         self.pushed.drain(..)
     }
