@@ -32,14 +32,7 @@ fn copies_of_what_a_killed_node_led_end_and_new_ones_are_kept() {
     let kept = runtime.block_on(keep(&*pair.ours));
     cluster.kill(1);
     runtime.block_on(async {
-        write_all(&*pair.theirs, "new").await;
-        sleep_until(Instant::now() + BOUND).await;
-        for (key, mark) in &kept {
-            assert!(
-                !pair.ours.may_serve(mark, Clock::new().now()),
-                "{key} is older than the bound"
-            );
-        }
+        all_end_with_a_write(&pair, &kept).await;
         for number in 0..KEYS_COUNT {
             let key = key(number);
             served_mark(&*pair.ours, &key).await;
@@ -57,14 +50,7 @@ fn copies_of_what_a_paused_node_led_are_not_served() {
     cluster.pause(0);
     runtime.block_on(async {
         // The others take over what it led, and write there.
-        write_all(&*pair.theirs, "new").await;
-        sleep_until(Instant::now() + BOUND).await;
-        for (key, mark) in &kept {
-            assert!(
-                !pair.ours.may_serve(mark, Clock::new().now()),
-                "{key} is older than the bound"
-            );
-        }
+        all_end_with_a_write(&pair, &kept).await;
     });
     cluster.resume(0);
     cluster.wait_ready();
@@ -182,6 +168,16 @@ async fn keep(level: &dyn ClusterLevel) -> Vec<(String, Mark)> {
         kept.push((key.clone(), served_mark(level, &key).await));
     }
     kept
+}
+
+/// Writes what these are copies of, through others: none is older than the bound after it.
+async fn all_end_with_a_write(pair: &Pair, kept: &[(String, Mark)]) {
+    write_all(&*pair.theirs, "new").await;
+    sleep_until(Instant::now() + BOUND).await;
+    for (key, mark) in kept {
+        let served = pair.ours.may_serve(mark, Clock::new().now());
+        assert!(!served, "{key} is older than the bound");
+    }
 }
 
 /// Writes all keys until each was acknowledged.
